@@ -1,0 +1,56 @@
+"""mfunc: pure transforms for fine-tuning language models on MindSpore.
+
+    import mfunc as mf
+    import mfunc.data as md
+
+The names below are resolved when they are first used, so that `import mfunc.data` costs no MindSpore.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+# MindSpore reads this when it is first imported: errors are shown, its warnings are not.
+os.environ.setdefault("GLOG_v", "3")
+
+_NAMES = {
+    "Optimizer": "optim",
+    "Pretrained": "auto",
+    "Spec": "spec",
+    "block": "transform",
+    "evaluate": "train",
+    "fit": "train",
+    "from_pretrained": "auto",
+    "generate": "generation",
+    "grad": "transform",
+    "init": "spec",
+    "jit": "transform",
+    "load": "checkpoint",
+    "save": "checkpoint",
+    "save_pretrained": "auto",
+    "stream": "generation",
+    "train_step": "train",
+    "value_and_grad": "transform",
+}
+_MODULES = (
+    "adapt", "auto", "checkpoint", "data", "generation", "loss", "nn", "optim", "random", "schedule", "spec",
+    "staging", "train", "transform", "tree",
+)  # fmt: skip
+
+__all__ = [*_NAMES, *_MODULES]  # noqa: PLE0604  computed from the tables above
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for."""
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"mfunc.{_NAMES[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"mfunc.{name}")
+    raise AttributeError(f"module 'mfunc' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)
