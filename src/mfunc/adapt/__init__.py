@@ -1,0 +1,1 @@
+"""Adapters: small trees that are trained beside frozen parameters; one file a method."""

@@ -1,0 +1,152 @@
+"""Pretrained models: a folder in Hugging Face's layout <-> model, config, params, tokenizer.
+
+config.json   model.safetensors (or shards with model.safetensors.index.json)   tokenizer.model | .json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from mfunc import checkpoint
+from mfunc.data import hf_tokenizer, sentencepiece
+from mfunc.nn import llama
+from mfunc.nn.names import llama as llama_names
+from mfunc.tree import Tree
+
+# model_type of config.json -> the family and its names.
+FAMILIES: dict[str, tuple[ModuleType, ModuleType]] = {"llama": (llama, llama_names)}
+
+
+class Pretrained(NamedTuple):
+    """What a folder holds: `model, config, params, tokenizer = from_pretrained(folder)`.
+
+    Attributes:
+      model: the family, a module with `apply`, `decode` and so on (`mfunc.nn.llama`).
+      config: its sizes.
+      params: its parameters.
+      tokenizer: has `encode` and `decode`; `None` if the folder has none.
+    """
+
+    model: ModuleType
+    config: Any
+    params: Tree
+    tokenizer: Any = None
+
+
+def from_pretrained(folder: str | os.PathLike[str]) -> Pretrained:
+    """Read a model in Hugging Face's layout.
+
+    Args:
+      folder: holds `config.json`, the weights as safetensors, and usually a tokenizer.
+
+    Returns:
+      Model, config, params and tokenizer; bfloat16 weights come as float32.
+
+    Raises:
+      FileNotFoundError: the folder, its config or its weights are missing.
+      ValueError: the family or a key of the config is unknown; tensors are missing, unexpected or misshapen;
+        or the tokenizer has more tokens than the model.
+    """
+    root = Path(folder)
+    settings = _settings(root / "config.json")
+    model, names = _family(settings, root)
+    config = names.from_hf(settings, str(root / "config.json"))
+    arrays = _weights(root)
+    if config.tie_word_embeddings:
+        # Some writers store the tied head as well.
+        arrays.pop("lm_head.weight", None)
+    params = checkpoint.from_names(arrays, names.names(config), model.specs(config), str(root))
+    tokenizer = _tokenizer(root)
+    check_vocabulary(tokenizer, config, str(root))
+    return Pretrained(model, config, params, tokenizer)
+
+
+def check_vocabulary(tokenizer: Any, config: Any, where: str) -> None:
+    """Refuse a tokenizer that makes ids which the model has not.
+
+    Raises:
+      ValueError: naming both sizes.
+    """
+    size = getattr(tokenizer, "vocab_size", None)
+    if size is not None and size > config.vocab_size:
+        raise ValueError(
+            f"{where}: the tokenizer has {size} tokens but the model vocab_size={config.vocab_size}; "
+            "use the tokenizer that the model was trained with"
+        )
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: no such folder")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; a model folder has a config.json")
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path}: holds a {type(settings).__name__}, not an object")
+    return settings
+
+
+def _family(settings: dict[str, Any], root: Path) -> tuple[ModuleType, ModuleType]:
+    kind = settings.get("model_type")
+    if kind not in FAMILIES:
+        raise ValueError(
+            f"{root}/config.json: model_type is {kind!r}; known are {', '.join(FAMILIES)}"
+        )
+    return FAMILIES[kind]
+
+
+def _weights(root: Path) -> dict[str, Any]:
+    """Read one file or all shards that the index names."""
+    index = root / "model.safetensors.index.json"
+    if not index.is_file():
+        return checkpoint.read_arrays(root / "model.safetensors")
+    files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    arrays: dict[str, Any] = {}
+    for file in files:
+        arrays |= checkpoint.read_arrays(root / file)
+    return arrays
+
+
+def _tokenizer(root: Path) -> Any:
+    if (root / "tokenizer.model").is_file():
+        return sentencepiece(root / "tokenizer.model")
+    if (root / "tokenizer.json").is_file():
+        return hf_tokenizer(root / "tokenizer.json")
+    return None
+
+
+def save_pretrained(folder: str | os.PathLike[str], pretrained: Pretrained) -> None:
+    """Write a model in Hugging Face's layout; other programs can read it.
+
+    Args:
+      folder: made when it is missing; each file is whole or absent.
+      pretrained: the model, its config, parameters and tokenizer.
+
+    Laws:
+      `from_pretrained(folder)` gives back the same config and the same parameters to the bit.
+    """
+    root = Path(folder)
+    names = _names(pretrained.model)
+    arrays = checkpoint.to_names(pretrained.params, names.names(pretrained.config))
+    checkpoint.write_arrays(root / "model.safetensors", arrays, {"format": "pt"})
+    settings = names.to_hf(pretrained.config)
+    text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
+    checkpoint.write_whole(root / "config.json", text.encode())
+    if pretrained.tokenizer is not None:
+        name = "tokenizer.model" if hasattr(pretrained.tokenizer, "model") else "tokenizer.json"
+        content = (
+            getattr(pretrained.tokenizer, "model", None)
+            or Path(pretrained.tokenizer.path).read_bytes()
+        )
+        checkpoint.write_whole(root / name, content)
+
+
+def _names(model: ModuleType) -> ModuleType:
+    return next(names for family, names in FAMILIES.values() if family is model)

@@ -1,0 +1,1 @@
+"""Models as pure functions over parameter trees; one file a family."""

@@ -1,0 +1,126 @@
+"""Layers: pure functions of parameters and activations.
+
+Shapes: B rows, S positions, N = B * S tokens, D model width. Activations inside a model are [N, D]: the
+compiler's two-dimensional products are the fast ones (`docs/mindspore.md`).
+
+A weight is a Tensor [in, out], or a tuple (W, A, B) that stands for W + A @ B and is never multiplied out:
+what `adapt.lora` puts in the place of a weight.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, ops
+from mindspore.ops import operations as P
+
+Weight = Any
+
+
+def keep(x: Tensor, axes: tuple[str | None, ...]) -> Tensor:
+    """Return `x`; the default of `constrain`, where a sharding rule would place `x` by its axes."""
+    return x
+
+
+def linear(x: Tensor, weight: Weight) -> Tensor:
+    """Multiply tokens by a weight.
+
+    Args:
+      x: [N, in].
+      weight: [in, out], or (W [in, out], A [in, r], B [r, out]).
+
+    Returns:
+      [N, out].
+
+    Example:
+      >>> x, w = Tensor(np.float32([[1, 2]])), Tensor(np.float32([[3], [4]]))
+      >>> float(linear(x, w)), float(linear(x, (w, w, Tensor(np.float32([[2]])))))
+      (11.0, 33.0)
+    """
+    if isinstance(weight, tuple):
+        base, down, up = weight
+        return P.MatMul()(x, base) + P.MatMul()(P.MatMul()(x, down), up)
+    return P.MatMul()(x, weight)
+
+
+def embed(table: Tensor, input_ids: Tensor) -> Tensor:
+    """Look tokens up.
+
+    Args:
+      table: [V, D].
+      input_ids: int32 [B, S].
+
+    Returns:
+      [B * S, D].
+
+    Example:
+      >>> embed(Tensor(np.float32([[1, 2], [3, 4]])), Tensor([[1, 0]], ms.int32)).asnumpy().tolist()
+      [[3.0, 4.0], [1.0, 2.0]]
+    """
+    return P.Gather()(table, input_ids.reshape(-1), 0)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Divide each token by its root mean square and scale it.
+
+    Args:
+      x: [N, D].
+      weight: [D].
+      eps: added to the mean square.
+
+    Example:
+      >>> rms_norm(Tensor(np.float32([[3, 4]])), Tensor(np.float32([1, 2])), 0.0).asnumpy().round(4)
+      array([[0.8485, 2.2627]], dtype=float32)
+
+    Source:
+      Zhang and Sennrich 2019, equation 4; transformers 4.57 `LlamaRMSNorm`.
+    """
+    width = x.shape[-1]
+    mean_of = Tensor(np.full((width, width), 1 / width, np.float32))
+    # The mean as a product comes out in full shape: a broadcast multiply costs 3 x as much on CPU.
+    return x * P.Rsqrt()(P.MatMul()(x * x, mean_of) + eps) * weight
+
+
+def swiglu(x: Tensor, gate: Weight, up: Weight, down: Weight) -> Tensor:
+    """Compute down(silu(gate(x)) * up(x)).
+
+    Args:
+      x: [N, D].
+      gate: [D, F].
+      up: [D, F].
+      down: [F, D].
+
+    Source:
+      Shazeer 2020, "GLU variants improve Transformer", equation 6 without biases.
+
+    Example:
+      >>> one = Tensor(np.float32([[1]]))
+      >>> round(float(swiglu(one, one, one, one)), 4)
+      0.7311
+    """
+    g = linear(x, gate)
+    return linear(g * P.Sigmoid()(g) * linear(x, up), down)
+
+
+def split_heads(x: Tensor, batch: int, heads: int) -> Tensor:
+    """Take the heads apart: [B * S, H * D] -> [B, H, S, D].
+
+    Example:
+      >>> split_heads(Tensor(np.zeros((6, 8), np.float32)), 2, 4).shape
+      (2, 4, 3, 2)
+    """
+    # Split and stack: transposing costs 2.2 x as much, and 10 x when a length is dynamic.
+    return P.Stack(1)(P.Split(-1, heads)(x.reshape((batch, -1, x.shape[-1]))))
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """Put the heads side by side: [B, H, S, D] -> [B * S, H * D].
+
+    Example:
+      >>> merge_heads(Tensor(np.zeros((2, 4, 3, 2), np.float32))).shape
+      (6, 8)
+    """
+    heads = P.Unstack(1, x.shape[1])(x)
+    return P.Concat(-1)(heads).reshape((-1, x.shape[1] * x.shape[3]))

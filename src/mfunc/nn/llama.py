@@ -1,0 +1,305 @@
+"""LLaMA 1, 2 and 3: RMSNorm, rotary positions, grouped key/value heads, SwiGLU.
+
+Shapes: B rows, S positions, D hidden_size, V vocab_size, H heads, K key/value heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, ops
+from mindspore.ops import operations as P
+
+from mfunc import random, spec
+from mfunc.nn import attention, position
+from mfunc.nn.layers import embed, keep, linear, merge_heads, rms_norm, split_heads, swiglu
+from mfunc.spec import Spec
+from mfunc.transform import block
+from mfunc.tree import Tree
+
+AXES = ("vocab", "embed", "heads", "kv_heads", "mlp")
+
+
+def _divides(instance: Config, attribute: Any, value: int) -> None:
+    if instance.num_attention_heads % value:
+        raise ValueError(
+            f"llama.Config: num_attention_heads={instance.num_attention_heads} is not a multiple of "
+            f"num_key_value_heads={value}"
+        )
+
+
+@attrs.frozen(kw_only=True)
+class Config:
+    """The sizes of a LLaMA, by their names in Hugging Face `config.json`.
+
+    Attributes:
+      rope_theta: base wavelength of the rotary positions, positions.
+      rope_scaling: `None`, or Llama 3.1's (factor, low_freq_factor, high_freq_factor,
+        original_max_position_embeddings).
+
+    Raises:
+      ValueError: a size is not positive, or the heads do not divide.
+
+    Example:
+      >>> Config(vocab_size=8, hidden_size=4, intermediate_size=8, num_hidden_layers=1,
+      ...        num_attention_heads=2).head_dim
+      2
+    """
+
+    vocab_size: int = attrs.field(validator=attrs.validators.gt(0))
+    hidden_size: int = attrs.field(validator=attrs.validators.gt(0))
+    intermediate_size: int = attrs.field(validator=attrs.validators.gt(0))
+    num_hidden_layers: int = attrs.field(validator=attrs.validators.gt(0))
+    num_attention_heads: int = attrs.field(validator=attrs.validators.gt(0))
+    num_key_value_heads: int = attrs.field(
+        default=attrs.Factory(lambda self: self.num_attention_heads, takes_self=True),
+        validator=[attrs.validators.gt(0), _divides],
+    )
+    head_dim: int = attrs.field(
+        default=attrs.Factory(
+            lambda self: self.hidden_size // self.num_attention_heads, takes_self=True
+        ),
+        validator=attrs.validators.gt(0),
+    )
+    max_position_embeddings: int = 2048
+    rms_norm_eps: float = 1e-5
+    rope_theta: float = 10000.0
+    rope_scaling: tuple[float, float, float, int] | None = None
+    tie_word_embeddings: bool = False
+    initializer_range: float = 0.02
+
+
+def specs(config: Config) -> Tree:
+    """Return what every parameter is; weights are [in, out].
+
+    Example:
+      >>> tiny = Config(vocab_size=8, hidden_size=4, intermediate_size=8, num_hidden_layers=1,
+      ...               num_attention_heads=2)
+      >>> specs(tiny)["layers"][0]["attention"]["q"].shape
+      (4, 4)
+    """
+    width, mlp, head = config.hidden_size, config.intermediate_size, config.head_dim
+    q, kv = config.num_attention_heads * head, config.num_key_value_heads * head
+
+    def weight(rows: int, columns: int, axes: tuple[str, str]) -> Spec:
+        return Spec((rows, columns), axes=axes, scale=config.initializer_range)
+
+    norm = Spec((width,), axes=("embed",), init="ones")
+    layer = {
+        "attention": {
+            "q": weight(width, q, ("embed", "heads")),
+            "k": weight(width, kv, ("embed", "kv_heads")),
+            "v": weight(width, kv, ("embed", "kv_heads")),
+            "o": weight(q, width, ("heads", "embed")),
+        },
+        "attention_norm": norm,
+        "mlp": {
+            "gate": weight(width, mlp, ("embed", "mlp")),
+            "up": weight(width, mlp, ("embed", "mlp")),
+            "down": weight(mlp, width, ("mlp", "embed")),
+        },
+        "mlp_norm": norm,
+    }
+    tree = {
+        "embed": weight(config.vocab_size, width, ("vocab", "embed")),
+        "layers": (layer,) * config.num_hidden_layers,
+        "norm": norm,
+    }
+    return (
+        tree
+        if config.tie_word_embeddings
+        else tree | {"head": weight(width, config.vocab_size, ("embed", "vocab"))}
+    )
+
+
+def init(key: random.Key, config: Config) -> Tree:
+    """Return fresh parameters; each draws from the key of its own path.
+
+    Example:
+      >>> tiny = Config(vocab_size=8, hidden_size=4, intermediate_size=8, num_hidden_layers=1,
+      ...               num_attention_heads=2)
+      >>> init(random.key(0), tiny)["embed"].shape
+      (8, 4)
+    """
+    return spec.init(specs(config), key)
+
+
+def apply(
+    params: Tree,
+    config: Config,
+    input_ids: Tensor,
+    *,
+    segment_ids: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    constrain: Callable[[Tensor, tuple[str | None, ...]], Tensor] = keep,
+) -> Tensor:
+    """Return the logits of the next token at every position.
+
+    Args:
+      params: as `specs(config)`.
+      config: the sizes.
+      input_ids: int32 [B, S].
+      segment_ids: int32 [B, S]; 0 is padding, documents are 1, 2, ...; a document sees only itself.
+      position_ids: int32 [B, S]; by default 0, 1, ... along the row.
+      constrain: places activations by their axes; `parallel` gives one.
+
+    Returns:
+      float32 [B, S, V].
+
+    Laws:
+      Token t changes no logit before t, and no logit of another segment.
+
+    Source:
+      Touvron et al. 2023; transformers 4.57 `LlamaForCausalLM` agrees to 1e-5 in float32.
+    """
+    batch, length = input_ids.shape
+    if position_ids is None:
+        position_ids = attention.positions(input_ids)
+    if segment_ids is None:
+        segment_ids = ops.ones_like(input_ids)
+    bias = attention.causal_bias(segment_ids, config.num_attention_heads)
+    tables = _tables(config, position_ids)
+    x = constrain(embed(params["embed"], input_ids), ("tokens", "embed"))
+    for layer in params["layers"]:
+        x = constrain(_layer(layer, config, x, tables, bias), ("tokens", "embed"))
+    return _logits(params, config, x).reshape((batch, length, -1))
+
+
+def _tables(config: Config, position_ids: Tensor) -> tuple[position.Table, position.Table]:
+    """Return the rotary tables of the query heads and of the key heads."""
+    frequency = position.frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
+    return (
+        position.rotary(position_ids, config.num_attention_heads, frequency),
+        position.rotary(position_ids, config.num_key_value_heads, frequency),
+    )
+
+
+@block
+def _layer(layer: Tree, config: Config, x: Tensor, tables: Any, bias: Tensor) -> Tensor:
+    """One layer over whole rows: [N, D] -> [N, D]."""
+    q, k, v = _queries_keys_values(layer, config, x, tables)
+    return _after_attention(layer, config, x, q, k, v, bias)
+
+
+def _queries_keys_values(
+    layer: Tree, config: Config, x: Tensor, tables: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return q [B, H, S, D / H] and k, v [B, K, S, D / H], turned by their positions."""
+    weights, batch = layer["attention"], tables[0][0].shape[0]
+    heads, kinds = config.num_attention_heads, config.num_key_value_heads
+    normed = rms_norm(x, layer["attention_norm"], config.rms_norm_eps)
+    q = split_heads(linear(normed, weights["q"]), batch, heads)
+    k = split_heads(linear(normed, weights["k"]), batch, kinds)
+    v = split_heads(linear(normed, weights["v"]), batch, kinds)
+    return position.rotate(q, tables[0]), position.rotate(k, tables[1]), v
+
+
+def _after_attention(
+    layer: Tree, config: Config, x: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor
+) -> Tensor:
+    """Attend, project, and go through the mlp, each beside the residual stream."""
+    mlp = layer["mlp"]
+    x = x + linear(merge_heads(attention.attend(q, k, v, bias)), layer["attention"]["o"])
+    normed = rms_norm(x, layer["mlp_norm"], config.rms_norm_eps)
+    return x + swiglu(normed, mlp["gate"], mlp["up"], mlp["down"])
+
+
+def _logits(params: Tree, config: Config, x: Tensor) -> Tensor:
+    normed = rms_norm(x, params["norm"], config.rms_norm_eps)
+    if config.tie_word_embeddings:
+        return P.MatMul(transpose_b=True)(normed, params["embed"])
+    return linear(normed, params["head"])
+
+
+def init_cache(config: Config, batch: int, length: int) -> Tree:
+    """Return an empty cache of keys and values for rows of up to `length` tokens.
+
+    Returns:
+      `{"k": L x float32 [B, K, length, D / H], "v": the same, "length": int32 [B]}`.
+
+    Example:
+      >>> tiny = Config(vocab_size=8, hidden_size=4, intermediate_size=8, num_hidden_layers=1,
+      ...               num_attention_heads=2)
+      >>> init_cache(tiny, 3, 16)["k"][0].shape
+      (3, 2, 16, 2)
+    """
+    shape = (batch, config.num_key_value_heads, length, config.head_dim)
+    layers = range(config.num_hidden_layers)
+    return {
+        "k": tuple([ops.zeros(shape, ms.float32) for _ in layers]),
+        "v": tuple([ops.zeros(shape, ms.float32) for _ in layers]),
+        "length": ops.zeros((batch,), ms.int32),
+    }
+
+
+def decode(
+    params: Tree, config: Config, cache: Tree, input_ids: Tensor, valid: Tensor | None = None
+) -> tuple[Tensor, Tree]:
+    """Continue rows from their caches; the first call takes the prompts, later ones a token a row.
+
+    Args:
+      params: as `specs(config)`.
+      config: the sizes.
+      cache: from `init_cache` or the last call.
+      input_ids: int32 [B, T], the next tokens of each row, padded on the right.
+      valid: int32 [B], how many of the T tokens are real; by default all.
+
+    Returns:
+      Logits float32 [B, T, V], and the new cache.
+
+    Laws:
+      Logits equal those of `apply` on the whole rows.
+    """
+    batch, new = input_ids.shape
+    place = ops.expand_dims(cache["length"], 1) + attention.positions(input_ids)
+    tables = _tables(config, place)
+    written, bias = _cache_plan(place, cache["k"][0].shape[2], config.num_attention_heads)
+    x = embed(params["embed"], input_ids)
+    keys, values = [], []
+    for i in range(config.num_hidden_layers):
+        x, k, v = _cached_layer(
+            params["layers"][i], config, x, tables, bias, written, cache["k"][i], cache["v"][i]
+        )
+        keys.append(k)
+        values.append(v)
+    count = new if valid is None else valid
+    after = {"k": tuple(keys), "v": tuple(values), "length": cache["length"] + count}
+    return _logits(params, config, x).reshape((batch, new, -1)), after
+
+
+def _cache_plan(place: Tensor, length: int, heads: int) -> tuple[Tensor, Tensor]:
+    """Return where new tokens are written, float32 [B, length, T], and the bias [B, H, T, length].
+
+    A padded token is written behind the real ones, where nobody looks before it is overwritten.
+    """
+    slots = Tensor(np.arange(length, dtype=np.int32))
+    written = ops.cast(slots.reshape((1, -1, 1)) == ops.expand_dims(place, 1), ms.float32)
+    seen = ops.cast(slots.reshape((1, 1, -1)) <= ops.expand_dims(place, 2), ms.float32)
+    return written, P.Stack(1)([(seen - 1.0) * attention.NEVER] * heads)
+
+
+@block
+def _cached_layer(
+    layer: Tree,
+    config: Config,
+    x: Tensor,
+    tables: Any,
+    bias: Tensor,
+    written: Tensor,
+    old_k: Tensor,
+    old_v: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One layer over new tokens, which are written into the cache."""
+    q, k, v = _queries_keys_values(layer, config, x, tables)
+    k, v = _write(old_k, k, written), _write(old_v, v, written)
+    return _after_attention(layer, config, x, q, k, v, bias), k, v
+
+
+def _write(old: Tensor, new: Tensor, written: Tensor) -> Tensor:
+    """Write [B, K, T, D] into [B, K, length, D] at the places marked in [B, length, T]."""
+    places = P.Stack(1)([written] * old.shape[1])
+    return old * (1.0 - places.sum(-1, keepdims=True)) + P.BatchMatMul()(places, new)

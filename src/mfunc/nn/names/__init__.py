@@ -1,0 +1,1 @@
+"""Checkpoint name maps as data: ours <-> Hugging Face. Configs too."""
