@@ -1,0 +1,119 @@
+"""Order and grouping of rows: shuffle, batch, take, skip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from mfunc.data.check import flag, integer
+from mfunc.data.columns import Columns, num_rows, take_rows
+from mfunc.data.compose import Apply, transform
+
+
+@transform
+def shuffle(key_or_seed: Any) -> Apply:
+    """Put the rows into a random order that depends on the key and their number alone.
+
+    Args:
+      key_or_seed: a seed (an integer 0..2**64 - 1) or a key (two uint32, as `mf.random.key(seed)`
+        makes it). `key(seed)` is `[seed >> 32, seed & 0xffffffff]`: both give one order.
+
+    Returns:
+      A transform of columns. All columns move together.
+
+    Raises:
+      TypeError, ValueError: when built, for what is neither a seed nor a key.
+
+    Laws:
+      the same rows as a multiset; the same order in every process and on every platform.
+
+    Example:
+      >>> shuffle(0)({"text": ["a", "b", "c", "d"]})
+      {'text': ['a', 'c', 'b', 'd']}
+
+    Source:
+      Philox4x64-10, Salmon et al. 2011 (doi:10.1145/2063384.2063405), by NumPy's raw bits.
+    """
+    key = _philox_key(key_or_seed)
+
+    def apply(columns: Columns) -> Columns:
+        # Raw bits and a stable sort: NumPy fixes these for ever, its Generator methods it does not.
+        bits = np.random.Philox(key=key).random_raw(num_rows("shuffle", columns))
+        return take_rows(columns, np.argsort(bits, kind="stable"))
+
+    return apply
+
+
+@transform
+def batch(size: int, *, drop_remainder: bool = False) -> Apply:
+    """Cut columns into batches of `size` rows; the last step of a pipeline.
+
+    Args:
+      size: rows in a batch.
+      drop_remainder: leave out a last batch of fewer rows. A compiled step recompiles for it
+        otherwise.
+
+    Returns:
+      A function from columns to an iterator of columns; arrays are views, not copies.
+
+    Raises:
+      ValueError: when built, if `size < 1`.
+
+    Laws:
+      `concat(batch(k)(x)) == x`; with `drop_remainder`, the first `n // k * k` rows of x.
+
+    Example:
+      >>> [b["text"] for b in batch(2)({"text": ["a", "b", "c"]})]
+      [['a', 'b'], ['c']]
+    """
+    integer("batch", "size", size, least=1)
+    flag("batch", "drop_remainder", drop_remainder)
+
+    def apply(columns: Columns) -> Iterator[Columns]:
+        rows = num_rows("batch", columns)
+        end = rows - rows % size if drop_remainder else rows
+        return (take_rows(columns, slice(i, min(i + size, end))) for i in range(0, end, size))
+
+    return apply
+
+
+@transform
+def take(n: int) -> Apply:
+    """Keep the first n rows, or all if there are fewer.
+
+    Laws:
+      `take(n)` and `skip(n)` together are all rows.
+
+    Example:
+      >>> take(2)({"text": ["a", "b", "c"]})
+      {'text': ['a', 'b']}
+    """
+    integer("take", "n", n, least=0)
+    return lambda columns: take_rows(columns, slice(0, min(n, num_rows("take", columns))))
+
+
+@transform
+def skip(n: int) -> Apply:
+    """Leave out the first n rows.
+
+    Example:
+      >>> skip(2)({"text": ["a", "b", "c"]})
+      {'text': ['c']}
+    """
+    integer("skip", "n", n, least=0)
+    return lambda columns: take_rows(columns, slice(min(n, num_rows("skip", columns)), None))
+
+
+def _philox_key(key_or_seed: Any) -> int:
+    """The 64 bits of a seed or of a key."""
+    if np.ndim(key_or_seed) == 0:
+        return integer("shuffle", "key_or_seed", key_or_seed, least=0, most=2**64 - 1)
+    words = np.asarray(key_or_seed)
+    if words.shape != (2,) or words.dtype != np.uint32:
+        raise ValueError(
+            "shuffle: a key is two uint32, as mf.random.key(seed) makes it; "
+            f"got {words.dtype} of shape {words.shape}"
+        )
+    return int(words[0]) << 32 | int(words[1])

@@ -1,0 +1,294 @@
+"""Tokenizers as frozen values: SentencePiece models and Hugging Face `tokenizer.json` files.
+
+All that `tokenize` asks of a tokenizer is `encode(list[str])`, a list of id sequences; the
+attributes `vocab_size`, `bos_id`, `eos_id` and the method `token_id(name)` are used if it has them.
+The ones made here are equal if their files are, can be hashed, and can be sent to other processes.
+
+`encode` reads text as text: whatever it contains, no special token comes of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+
+from mfunc.data.check import nearest
+
+# Protobuf messages merge when joined: field 3 (normalizer), its field 3 (add_dummy_prefix) = false.
+NO_DUMMY_PREFIX = b"\x1a\x02\x18\x00"
+
+
+@attrs.frozen(repr=False)
+class SentencePiece:
+    """A SentencePiece model; made by `sentencepiece(path)`."""
+
+    path: str = attrs.field(eq=False)
+    digest: str
+    bos_id: int | None
+    eos_id: int | None
+    pad_id: int | None
+    unk_id: int
+    vocab_size: int
+    special: tuple[str, ...]
+    dummy_prefix: bool
+    _model: Any = attrs.field(eq=False)
+    _bare: Any = attrs.field(eq=False)
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Ids of every text, encoded on its own.
+
+        If the model adds a dummy prefix (a space before the text, as LLaMA's does), every text
+        gets it, so "a" and " a" differ as the model was trained that they do.
+        """
+        texts = list(texts)
+        threads = os.cpu_count() or 1
+        ids = self._model.encode(texts, return_type="numpy", num_threads=threads) if texts else []
+        if self.special:
+            names = re.compile("|".join(map(re.escape, self.special)))
+            for i, text in enumerate(texts):
+                if names.search(text):
+                    ids[i] = self._encode_apart(text, names)
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of ids; control tokens (bos, eos) give nothing."""
+        return self._model.decode([int(i) for i in ids])
+
+    def token_id(self, name: str) -> int:
+        """Id of a special token: `"bos"`, `"eos"`, `"pad"`, `"unk"`, or the piece of that name.
+
+        Raises:
+          ValueError: if there is none, or if plain text could produce it.
+        """
+        if name in ("bos", "eos", "pad", "unk"):
+            return _known(getattr(self, f"{name}_id"), name, self.path)
+        found = self._model.piece_to_id(name)
+        if found == self.unk_id:
+            raise ValueError(
+                f"sentencepiece: {self.path} has no piece {name!r}; use a template without it, or "
+                "train the model with it as a control symbol"
+            )
+        if not self._model.is_control(found) and name not in self.special:
+            raise ValueError(
+                f"sentencepiece: in {self.path} the piece {name!r} can come of plain text; "
+                f"say that it is special: sentencepiece(path, special=[{name!r}, ...])"
+            )
+        return found
+
+    @property
+    def model(self) -> bytes:
+        """The model file's content, to be saved beside a checkpoint."""
+        return self._model.serialized_model_proto()
+
+    def _encode_apart(self, text: str, names: re.Pattern[str]) -> np.ndarray:
+        """Ids of a text that spells special tokens: each is cut behind its first character."""
+        cuts = [0, *(match.start() + 1 for match in names.finditer(text)), len(text)]
+        parts = [text[a:b] for a, b in pairwise(cuts)]
+        first = self._model.encode(parts[0], return_type="numpy")
+        rest = [self._bare.encode(part, return_type="numpy") for part in parts[1:]]
+        return np.concatenate([first, *rest]).astype(np.int32)
+
+    def __repr__(self) -> str:
+        return f"sentencepiece({self.path!r}, vocab_size={self.vocab_size})"
+
+
+def sentencepiece(
+    path: str | os.PathLike[str],
+    *,
+    bos: str | None = None,
+    eos: str | None = None,
+    pad: str | None = None,
+    special: Sequence[str] | None = None,
+    dummy_prefix: bool | None = None,
+) -> SentencePiece:
+    """Load a SentencePiece model (`tokenizer.model`, `spiece.model`) as a frozen tokenizer.
+
+    Args:
+      path: the model file.
+      bos: piece to use as bos, if not the model's own; so too `eos` and `pad`.
+      eos: such as `"<|im_end|>"` for models that end a turn with it.
+      pad: such as `"<unk>"` for models without padding.
+      special: user-defined pieces that text must never produce, however it is spelt. By default
+        those of the form `<|...|>`. Control pieces never come of text anyway.
+      dummy_prefix: whether each encoded text gets a space before it; by default as the model says.
+        LLaMA's says yes, so the pieces `'Q:'`, `'A'` are not the ids of `'Q:A'`. False makes
+        the ids of pieces those of the text they add up to, wherever no token spans two of them.
+
+    Returns:
+      A tokenizer.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if it is not a SentencePiece model, or lacks a named piece.
+    """
+    content = _content("sentencepiece", path)
+    model, bare = _load(path, content), _load(path, content + NO_DUMMY_PREFIX)
+    prefixed = model.encode("a") != bare.encode("a")
+    if dummy_prefix and not prefixed:
+        raise ValueError(f"sentencepiece: {path} adds no dummy prefix, so dummy_prefix=True cannot")
+    if dummy_prefix is False:
+        model, prefixed = bare, False
+    own = {"bos": model.bos_id(), "eos": model.eos_id(), "pad": model.pad_id()}
+    ids = {name: found if found >= 0 else None for name, found in own.items()}
+    for name, piece in {"bos": bos, "eos": eos, "pad": pad}.items():
+        if piece is not None:
+            ids[name] = _named("sentencepiece", path, piece, _pieces(model))
+    return SentencePiece(
+        path=str(path),
+        digest=hashlib.sha256(content).hexdigest(),
+        bos_id=ids["bos"],
+        eos_id=ids["eos"],
+        pad_id=ids["pad"],
+        unk_id=model.unk_id(),
+        vocab_size=model.vocab_size(),
+        special=_guarded(path, special, model),
+        dummy_prefix=prefixed,
+        model=model,
+        bare=bare,
+    )
+
+
+@attrs.frozen(repr=False)
+class HFTokenizer:
+    """A `tokenizer.json` of Hugging Face tokenizers; made by `hf_tokenizer(path)`."""
+
+    path: str = attrs.field(eq=False)
+    digest: str
+    bos_id: int | None
+    eos_id: int | None
+    pad_id: int | None
+    vocab_size: int
+    _model: Any = attrs.field(eq=False)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of every text, encoded on its own; nothing is added, no special token is read."""
+        return [e.ids for e in self._model.encode_batch(list(texts), add_special_tokens=False)]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of ids; special tokens give nothing."""
+        return self._model.decode([int(i) for i in ids], skip_special_tokens=True)
+
+    def token_id(self, name: str) -> int:
+        """Id of a special token: `"bos"`, `"eos"`, `"pad"`, or the entry of that name."""
+        if name in ("bos", "eos", "pad"):
+            return _known(getattr(self, f"{name}_id"), name, self.path)
+        return _named("hf_tokenizer", self.path, name, self._model.get_vocab(True))
+
+    def __repr__(self) -> str:
+        return f"hf_tokenizer({self.path!r}, vocab_size={self.vocab_size})"
+
+
+def hf_tokenizer(
+    path: str | os.PathLike[str],
+    *,
+    bos: str | None = None,
+    eos: str | None = None,
+    pad: str | None = None,
+) -> HFTokenizer:
+    """Load a `tokenizer.json`, which needs the extra `hf`.
+
+    The file does not say which tokens are bos, eos and pad (`tokenizer_config.json` beside it
+    does), so they are named here.
+
+    Args:
+      path: the `tokenizer.json`.
+      bos: name of the token that begins a text, such as `"<|begin_of_text|>"`.
+      eos: name of the token that ends it.
+      pad: name of the token for padding.
+
+    Returns:
+      A tokenizer.
+
+    Raises:
+      ImportError: without the extra.
+      FileNotFoundError: if there is no such file.
+      ValueError: if it is not a tokenizer, or lacks a named token.
+    """
+    try:
+        import tokenizers
+    except ImportError as error:
+        raise ImportError(
+            "hf_tokenizer(...) needs the package tokenizers: pip install 'mfunc[hf]'"
+        ) from error
+    content = _content("hf_tokenizer", path)
+    try:
+        model = tokenizers.Tokenizer.from_buffer(content)
+    except Exception as error:  # the package raises plain Exception
+        raise ValueError(f"hf_tokenizer: {path} is not a tokenizer.json: {error}") from error
+    model.encode_special_tokens = True  # that is: as text
+    vocab = model.get_vocab(True)
+    bos_id, eos_id, pad_id = (
+        None if name is None else _named("hf_tokenizer", path, name, vocab)
+        for name in (bos, eos, pad)
+    )
+    return HFTokenizer(
+        path=str(path),
+        digest=hashlib.sha256(content).hexdigest(),
+        bos_id=bos_id,
+        eos_id=eos_id,
+        pad_id=pad_id,
+        vocab_size=max(vocab.values(), default=-1) + 1,
+        model=model,
+    )
+
+
+def _load(path: object, content: bytes) -> Any:
+    """The engine's processor of a model file's content."""
+    try:
+        import sentencepiece as engine
+    except ImportError as error:
+        raise ImportError("sentencepiece(...) needs: pip install sentencepiece") from error
+    try:
+        return engine.SentencePieceProcessor(model_proto=content)
+    except RuntimeError as error:
+        raise ValueError(f"sentencepiece: {path} is not a SentencePiece model") from error
+
+
+def _content(where: str, path: str | os.PathLike[str]) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{where}: there is no file {path}") from None
+
+
+def _pieces(model: Any) -> dict[str, int]:
+    return {model.id_to_piece(i): i for i in range(model.vocab_size())}
+
+
+def _named(where: str, path: object, name: str, vocab: dict[str, int]) -> int:
+    """Id of an entry of the vocabulary."""
+    if name not in vocab:
+        raise ValueError(f"{where}: {path} has no token {name!r}{nearest(name, vocab)}")
+    return vocab[name]
+
+
+def _known(found: int | None, name: str, path: str) -> int:
+    """A role's token, if there is one."""
+    if found is None:
+        raise ValueError(
+            f"tokenizer: {path} has no {name} token; name one when loading it: {name}='...'"
+        )
+    return found
+
+
+def _guarded(path: object, special: Sequence[str] | None, model: Any) -> tuple[str, ...]:
+    """The pieces that text could produce and must not."""
+    if special is None:
+        looks = re.compile(r"<\|.+\|>")
+        names = [p for p, i in _pieces(model).items() if looks.fullmatch(p)]
+    else:
+        names = list(special)
+        pieces = _pieces(model)
+        for name in names:
+            _named("sentencepiece", path, name, pieces)
+            if len(name) < 2:
+                raise ValueError(f"sentencepiece: special piece {name!r} is a single character")
+    return tuple(n for n in names if not model.is_control(model.piece_to_id(n)))
