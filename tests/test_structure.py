@@ -19,10 +19,10 @@ PACKAGE = ROOT / "src" / "mfunc"
 # it, never of a line below. A new part is added here, in its place, or the test fails.
 LAYERS = (
     ("data", "tree", "random"),
-    ("spec", "transform"),
+    ("spec", "staging", "gradient", "transform"),
     ("loss", "optim", "schedule", "metrics", "checkpoint", "nn", "parallel"),
-    ("adapt", "generate", "train"),
-    ("auto", "pipeline"),
+    ("adapt", "generation", "train"),
+    ("auto", "draw", "pipeline"),
     ("cli",),
     ("__init__",),
 )

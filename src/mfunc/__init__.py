@@ -3,7 +3,8 @@
     import mfunc as mf
     import mfunc.data as md
 
-The names below are resolved when they are first used, so that `import mfunc.data` costs no MindSpore.
+The names below are resolved when they are first used, so that `import mfunc.data` costs no
+MindSpore.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _NAMES = {
     "fit": "train",
     "from_pretrained": "auto",
     "generate": "generation",
-    "grad": "transform",
+    "grad": "gradient",
     "init": "spec",
     "jit": "transform",
     "load": "checkpoint",
@@ -32,14 +33,14 @@ _NAMES = {
     "save_pretrained": "auto",
     "stream": "generation",
     "train_step": "train",
-    "value_and_grad": "transform",
+    "value_and_grad": "gradient",
 }
 _MODULES = (
-    "adapt", "auto", "checkpoint", "data", "generation", "loss", "nn", "optim", "random", "schedule", "spec",
-    "staging", "train", "transform", "tree",
+    "adapt", "auto", "checkpoint", "data", "draw", "generation", "gradient", "loss", "nn", "optim",
+    "random", "schedule", "spec", "staging", "train", "transform", "tree",
 )  # fmt: skip
 
-__all__ = [*_NAMES, *_MODULES]  # noqa: PLE0604  computed from the tables above
+__all__ = [*_NAMES, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,8 @@
 """Pretrained models: a folder in Hugging Face's layout <-> model, config, params, tokenizer.
 
-config.json   model.safetensors (or shards with model.safetensors.index.json)   tokenizer.model | .json
+config.json
+model.safetensors, or shards with model.safetensors.index.json
+tokenizer.model or tokenizer.json
 """
 
 from __future__ import annotations
@@ -44,12 +46,12 @@ def from_pretrained(folder: str | os.PathLike[str]) -> Pretrained:
       folder: holds `config.json`, the weights as safetensors, and usually a tokenizer.
 
     Returns:
-      Model, config, params and tokenizer; bfloat16 weights come as float32.
+      Model, config, params and tokenizer; bfloat16 and float16 weights come as float32.
 
     Raises:
       FileNotFoundError: the folder, its config or its weights are missing.
-      ValueError: the family or a key of the config is unknown; tensors are missing, unexpected or misshapen;
-        or the tokenizer has more tokens than the model.
+      ValueError: the family or a key of the config is unknown; tensors are missing, unexpected or
+        misshapen; or the tokenizer has more tokens than the model.
     """
     root = Path(folder)
     settings = _settings(root / "config.json")
@@ -74,8 +76,8 @@ def check_vocabulary(tokenizer: Any, config: Any, where: str) -> None:
     size = getattr(tokenizer, "vocab_size", None)
     if size is not None and size > config.vocab_size:
         raise ValueError(
-            f"{where}: the tokenizer has {size} tokens but the model vocab_size={config.vocab_size}; "
-            "use the tokenizer that the model was trained with"
+            f"{where}: the tokenizer has {size} tokens but the model "
+            f"vocab_size={config.vocab_size}; use the tokenizer that the model was trained with"
         )
 
 
@@ -103,9 +105,9 @@ def _family(settings: dict[str, Any], root: Path) -> tuple[ModuleType, ModuleTyp
 
 
 def _weights(root: Path) -> dict[str, Any]:
-    """Read one file or all shards that the index names."""
+    """Read the one file, or else all shards that the index names."""
     index = root / "model.safetensors.index.json"
-    if not index.is_file():
+    if (root / "model.safetensors").is_file() or not index.is_file():
         return checkpoint.read_arrays(root / "model.safetensors")
     files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     arrays: dict[str, Any] = {}

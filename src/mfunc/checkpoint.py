@@ -1,6 +1,6 @@
 """Checkpoints: a tree in one safetensors file, strict in both directions.
 
-A leaf is stored under its path (`layers/0/attention/q`). A file is written beside its name and then
+A leaf is stored under its path (`layers/0/q`). A file is written beside its name and then
 renamed, so a reader never meets half of one.
 """
 
@@ -22,7 +22,8 @@ from mfunc.tree import Tree
 
 _DTYPES = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32,
-    "I16": np.int16, "I8": np.int8, "U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "BOOL": np.bool_,
+    "I16": np.int16, "I8": np.int8, "U64": np.uint64, "U32": np.uint32, "U16": np.uint16,
+    "U8": np.uint8, "BOOL": np.bool_,
 }  # fmt: skip
 
 
@@ -36,6 +37,9 @@ def save(
       params: the tree; `None` nodes are not stored.
       metadata: strings or plain data that go into the header as JSON.
 
+    Raises:
+      ValueError: two leaves have the same path, or a leaf is of a dtype that `load` does not know.
+
     Laws:
       `load(path, like) == params` to the bit for every `like` of the same paths and shapes.
 
@@ -46,9 +50,11 @@ def save(
       >>> load(file, {"w": np.zeros(2)})["w"].asnumpy()
       array([1., 2.], dtype=float32)
     """
-    arrays = dict(
-        zip(tree.paths(params), [_array(leaf) for leaf in tree.leaves(params)], strict=True)
-    )
+    arrays: dict[str, np.ndarray] = {}
+    for name, leaf in zip(tree.paths(params), tree.leaves(params), strict=True):
+        if name in arrays:
+            raise ValueError(f"save: two leaves have the path {name}; use keys without '/'")
+        arrays[name] = _array(leaf)
     write_arrays(path, arrays, metadata)
 
 
@@ -61,14 +67,22 @@ def write_arrays(
     arrays: Mapping[str, np.ndarray],
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write named arrays to a safetensors file, whole or not at all."""
+    """Write named arrays to a safetensors file, whole or not at all.
+
+    Raises:
+      ValueError: an array is of a dtype that `read_arrays` does not know.
+    """
+    for name, array in arrays.items():
+        if array.dtype.name != "bfloat16" and array.dtype not in _DTYPES.values():
+            known = ", ".join(["bfloat16", *[np.dtype(kind).name for kind in _DTYPES.values()]])
+            raise ValueError(f"{path}: {name} has dtype {array.dtype}; known are {known}")
     header = {
         key: value if isinstance(value, str) else json.dumps(value)
         for key, value in (metadata or {}).items()
     }
-    data = to_bytes(
-        {name: np.ascontiguousarray(array) for name, array in arrays.items()}, header or None
-    )
+    # Not `ascontiguousarray`, which gives a number without shape the shape (1,).
+    whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    data = to_bytes(whole, header or None)
     write_whole(path, data)
 
 
@@ -99,7 +113,8 @@ def load(path: str | os.PathLike[str], like: Tree) -> Tree:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it is not a whole safetensors file, or leaves are missing, unexpected or misshapen.
+      ValueError: it is not a whole safetensors file, or leaves are missing, unexpected or
+        misshapen.
     """
     arrays = read_arrays(path)
     paths, structure = tree.paths(like), tree.flatten(like)[1]
@@ -167,6 +182,9 @@ def from_names(
       specs: what the model needs.
       where: the file, for errors.
 
+    Returns:
+      The tree, in the dtypes of the specs.
+
     Raises:
       ValueError: arrays are missing, unexpected or misshapen; they are named as in the file.
     """
@@ -184,7 +202,7 @@ def from_names(
             raise ValueError(
                 f"{where}: {name} has shape {arrays[name].shape}, the config asks for {wanted}"
             )
-        leaves.append(ms.Tensor(np.ascontiguousarray(array)))
+        leaves.append(ms.Tensor(np.ascontiguousarray(array), spec.DTYPES[leaf.dtype]))
     return tree.unflatten(tree.flatten(specs)[1], leaves)
 
 

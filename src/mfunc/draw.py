@@ -1,4 +1,4 @@
-"""Pictures of what one would rather look at than read: loss curves, packs and masks. Extra `plot`."""
+"""Pictures of what is better seen than read: loss curves, packs and masks. Extra `plot`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def _pyplot() -> Any:
 
 
 def losses(
-    path: str | os.PathLike[str], curves: Mapping[str, Sequence[float]], title: str = "training loss"
+    path: str | os.PathLike[str],
+    curves: Mapping[str, Sequence[float]],
+    title: str = "training loss",
 ) -> Path:
     """Draw loss curves side by side, each step as a dot and a running mean as a line.
 
@@ -72,7 +74,10 @@ def _running_mean(values: Sequence[float], share: float = 0.95) -> list[float]:
 
 
 def pack(
-    path: str | os.PathLike[str], segment_ids: np.ndarray, labels: np.ndarray | None = None, rows: int = 12
+    path: str | os.PathLike[str],
+    segment_ids: np.ndarray,
+    labels: np.ndarray | None = None,
+    rows: int = 12,
 ) -> Path:
     """Draw packed rows, and the zigzag mask of the first one beside them.
 
@@ -95,21 +100,33 @@ def pack(
       'pack.png'
     """
     if segment_ids.ndim != 2 or not len(segment_ids):
-        raise ValueError(f"draw.pack: segment_ids has shape {segment_ids.shape}; it must be [rows, S]")
+        raise ValueError(
+            f"draw.pack: segment_ids has shape {segment_ids.shape}; it must be [rows, S]"
+        )
     pyplot = _pyplot()
     figure, (left, right) = pyplot.subplots(
         1, 2, figsize=(12, 5), width_ratios=(1.4, 1), layout="constrained"
     )
     shown = segment_ids[:rows]
-    left.imshow(_colours(shown, None if labels is None else labels[:rows]), aspect="auto", interpolation="none")
+    left.imshow(
+        _colours(shown, None if labels is None else labels[:rows]),
+        aspect="auto",
+        interpolation="none",
+    )
     filled = float((segment_ids > 0).mean())
-    left.set(title=f"{len(shown)} of {len(segment_ids)} rows, {filled:.2%} filled", xlabel="position", ylabel="row")
+    left.set(
+        title=f"{len(shown)} of {len(segment_ids)} rows, {filled:.2%} filled",
+        xlabel="position",
+        ylabel="row",
+    )
     own = segment_ids[0]
     allowed = segment_mask(own)
-    picture = np.ones((*allowed.shape, 3))
-    picture[allowed] = np.broadcast_to(_colours(own[None], None)[0][:, None], picture.shape)[allowed]
+    queries = _colours(own[None], None)[0][:, None]
+    picture = np.where(allowed[..., None], queries, 1.0)
     right.imshow(picture, interpolation="none")
-    right.set(title=f"who may look at whom: row 0, {own.max()} documents", xlabel="key", ylabel="query")
+    right.set(
+        title=f"who may look at whom: row 0, {own.max()} documents", xlabel="key", ylabel="query"
+    )
     return _save(figure, path)
 
 

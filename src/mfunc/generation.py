@@ -57,11 +57,12 @@ def generate(
       n arrays int32 with the new tokens of each prompt.
 
     Raises:
-      ValueError: a prompt is empty or has a token that the model has not, or a setting is out of range.
+      ValueError: a prompt is empty or has a token that the model has not, or a setting is out of
+        range.
 
     Laws:
-      Greedy tokens are those that `model.apply` on the whole text would choose; a prompt's tokens do not
-      depend on its neighbours in the batch.
+      Greedy tokens are those that `model.apply` on the whole text would choose; a prompt's tokens
+      do not depend on its neighbours in the batch.
     """
     prompts = [np.asarray(prompt, dtype=np.int32) for prompt in input_ids]
     _check(prompts, config, max_new_tokens, temperature, top_k, batch_size)
@@ -94,7 +95,16 @@ def stream(
     """Continue one prompt and yield its text as it comes, for a terminal.
 
     Args:
-      tokenizer: has `decode(ids) -> str`; the other arguments are those of `generate`.
+      model: as for `generate`, like all that is not explained here.
+      params: its parameters.
+      config: its sizes.
+      input_ids: the prompt, tokens.
+      tokenizer: has `decode(ids) -> str`.
+      max_new_tokens: how many tokens to add at most.
+      eos_id: ends the text.
+      key: draws tokens at random with it; without a key the best token is taken each time.
+      temperature: scores are divided by it before drawing.
+      top_k: draw among the best k only.
 
     Yields:
       The new part of the text; a character of several tokens comes whole.
@@ -105,7 +115,8 @@ def stream(
     prompt = np.asarray(input_ids, dtype=np.int32)
     _check([prompt], config, max_new_tokens, temperature, top_k, 1)
     choose = _chooser(key, temperature, top_k)
-    start, said = tokenizer.decode(prompt), 0
+    # Half a character at the end of the prompt is completed by the first new tokens.
+    start, said = tokenizer.decode(prompt).rstrip("\ufffd"), 0
     ids: list[int] = []
     for column in _tokens(model, params, config, [prompt], max_new_tokens, eos_id, choose, 0):
         if int(column[0]) == eos_id:
@@ -131,7 +142,7 @@ def _check(
     """Refuse prompts and settings that cannot be."""
     for name, value in {
         "max_new_tokens": max_new_tokens,
-        "top_k": top_k or 1,
+        "top_k": 1 if top_k is None else top_k,
         "batch_size": batch,
     }.items():
         if value < 1:
@@ -144,8 +155,9 @@ def _check(
         if len(prompt) == 0:
             raise ValueError(f"generate: prompt {i} is empty; start it with the bos token")
         if prompt.min() < 0 or prompt.max() >= config.vocab_size:
+            token = prompt.min() if prompt.min() < 0 else prompt.max()
             raise ValueError(
-                f"generate: prompt {i} has token {prompt.max() if prompt.min() >= 0 else prompt.min()}; "
+                f"generate: prompt {i} has token {token}; "
                 f"the model has vocab_size={config.vocab_size}"
             )
 
@@ -222,5 +234,5 @@ def _decode_step(model: ModuleType, config: Any) -> Callable[..., Any]:
 
 def _until(row: np.ndarray, eos_id: int | None) -> np.ndarray:
     """Cut a row before its eos."""
-    ends = np.flatnonzero(row == eos_id) if eos_id is not None else []
+    ends = np.flatnonzero(row == eos_id)
     return row[: ends[0]] if len(ends) else row

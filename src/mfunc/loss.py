@@ -1,4 +1,4 @@
-"""Losses. Labels stand beside their tokens; the shift to "predict the next one" happens here and only here.
+"""Losses. Labels stand beside their tokens; only here are they shifted to "predict the next one".
 
 Shapes: B rows, S positions, V vocabulary.
 """
@@ -67,7 +67,8 @@ def token_losses(
     flat = ops.cast(logits, ms.float32).reshape((-1, logits.shape[-1]))
     wanted = ops.maximum(targets, ops.zeros_like(targets)).reshape((-1, 1))
     # By hand: the library's NLL kernel leaves rubbish, even NaN, where a label is ignored, and its
-    # log-softmax is off by 4e-6. The sum holds the 1 of the largest score, which log1p takes exactly.
+    # log-softmax is off by 4e-6. The sum holds the 1 of the largest score, which log1p takes
+    # exactly.
     below = flat - ops.stop_gradient(P.ReduceMax(keep_dims=True)(flat, -1))
     others = P.ReduceSum(keep_dims=True)(ops.exp(below), -1) - 1.0
     losses = ops.log1p(others) - P.GatherD()(below, 1, wanted)
@@ -78,7 +79,8 @@ def next_targets(labels: Tensor, segment_ids: Tensor | None = None) -> Tensor:
     """Shift labels so that each position holds the token it predicts; -100 where there is none.
 
     Example:
-      >>> next_targets(Tensor([[7, 8, 9]], ms.int32), Tensor([[1, 1, 2]], ms.int32)).asnumpy().tolist()
+      >>> labels, segment_ids = Tensor([[7, 8, 9]], ms.int32), Tensor([[1, 1, 2]], ms.int32)
+      >>> next_targets(labels, segment_ids).asnumpy().tolist()
       [[8, -100, -100]]
     """
     last = ops.full_like(labels[:, :1], IGNORED)

@@ -1,7 +1,7 @@
 """Optimizers: pairs of pure functions, `init(params) -> state` and `update(grads, state, params)`.
 
-`update` returns `(updates, state)`; `apply_updates` adds the updates to the parameters. A state is a tree of
-dicts and tuples, in float32 whatever the parameters are. `chain` composes pairs into one.
+`update` returns `(updates, state)`; `apply_updates` adds the updates to the parameters. A state is
+a tree of dicts and tuples, in float32 whatever the parameters are. `chain` composes pairs into one.
 
     optimizer = chain(clip_by_global_norm(1.0), adamw(cosine(1e-3, total_steps=500)))
     state = optimizer.init(params)
@@ -17,6 +17,7 @@ from typing import Any
 import attrs
 import mindspore as ms
 from mindspore import Tensor, ops
+from mindspore.ops import operations as P
 
 from mfunc import tree
 from mfunc.schedule import Schedule, constant
@@ -60,7 +61,7 @@ def chain(*members: Optimizer) -> Optimizer:
         after = ()
         for i in range(len(members)):
             grads, its_state = members[i].update(grads, state[i], params)
-            after = (*after, its_state)
+            after = (*after, its_state)  # type: ignore[assignment]
         return grads, after
 
     return Optimizer(init, update)
@@ -77,7 +78,17 @@ def apply_updates(params: Tree, updates: Tree) -> Tree:
 
 
 def _add(param, update):  # type: ignore[no-untyped-def]
-    return ops.cast(ops.cast(param, ms.float32) + update, param.dtype)
+    return _narrow(_wide(param) + update, param)
+
+
+def _wide(x):  # type: ignore[no-untyped-def]
+    """Return float32; a cast that changes nothing would still be an operator of the graph."""
+    return x if x.dtype == ms.float32 else ops.cast(x, ms.float32)
+
+
+def _narrow(x, like):  # type: ignore[no-untyped-def]
+    """Return the dtype of `like`."""
+    return x if like.dtype == ms.float32 else ops.cast(x, like.dtype)
 
 
 def sgd(learning_rate: float | Schedule) -> Optimizer:
@@ -102,7 +113,7 @@ def sgd(learning_rate: float | Schedule) -> Optimizer:
         rate = rate_at(state["count"])
 
         def step(grad):  # type: ignore[no-untyped-def]
-            return -rate * ops.cast(grad, ms.float32)
+            return -rate * _wide(grad)
 
         return tree.map(step, grads), {"count": state["count"] + 1}
 
@@ -154,23 +165,22 @@ def adamw(
         first = 1.0 - _power(b1, count) if bias_correction else 1.0
         second = 1.0 - _power(b2, count) if bias_correction else 1.0
 
-        def average(old, grad):  # type: ignore[no-untyped-def]
-            return b1 * old + (1.0 - b1) * ops.cast(grad, ms.float32)
-
-        def average_square(old, grad):  # type: ignore[no-untyped-def]
-            return b2 * old + (1.0 - b2) * ops.square(ops.cast(grad, ms.float32))
-
-        def step(mean, square, param):  # type: ignore[no-untyped-def]
+        def step(grad, mean, square, param):  # type: ignore[no-untyped-def]
+            grad = _wide(grad)
+            mean = b1 * mean + (1.0 - b1) * grad
+            square = b2 * square + (1.0 - b2) * (grad * grad)
             direction = (mean / first) / (ops.sqrt(square / second) + eps)
-            return -rate * (direction + weight_decay * ops.cast(param, ms.float32))
+            update = -rate * (direction + weight_decay * _wide(param))
+            return (update, mean, square)
 
-        mean = tree.map(average, state["mean"], grads)
-        square = tree.map(average_square, state["square"], grads)
-        return tree.map(step, mean, square, params), {
+        leaves = tree.leaves(params)
+        moved = tree.map(step, tree.leaves(grads), state["mean"], state["square"], leaves)
+        after = {
             "count": count,
-            "mean": mean,
-            "square": square,
+            "mean": _column(1, leaves, moved),
+            "square": _column(2, leaves, moved),
         }
+        return tree.refill(params, _column(0, leaves, moved)), after
 
     return Optimizer(init, update)
 
@@ -184,9 +194,9 @@ def _check_adam(b1: float, b2: float, eps: float, weight_decay: float) -> None:
             raise ValueError(f"adamw: {name}={value}; it must not be negative")
 
 
-def _zeros(params: Tree) -> Tree:
-    """Return a float32 state for each parameter."""
-    return tree.map(_zeros_like, params)
+def _zeros(params: Tree) -> tuple[Any, ...]:
+    """Return a float32 zero for each leaf, in leaf order; flat: graphs take few nested levels."""
+    return tuple(tree.leaves(tree.map(_zeros_like, params)))
 
 
 def _zeros_like(param):  # type: ignore[no-untyped-def]
@@ -196,6 +206,15 @@ def _zeros_like(param):  # type: ignore[no-untyped-def]
 def _schedule(learning_rate: float | Schedule) -> Schedule:
     """Return a schedule for a number, too; decided before the compiler reads the update."""
     return learning_rate if callable(learning_rate) else constant(learning_rate)
+
+
+def _column(i, leaves, rows):  # type: ignore[no-untyped-def]
+    """Take the i-th value of the row that stands for each leaf."""
+
+    def take(leaf, row):  # type: ignore[no-untyped-def]
+        return row[i]
+
+    return tree.overlay(take, leaves, rows)
 
 
 def _power(base, count):  # type: ignore[no-untyped-def]
@@ -234,7 +253,7 @@ def clip_by_global_norm(limit: float) -> Optimizer:
         factor = ops.where(norm > limit, limit / norm, ops.ones_like(norm))
 
         def shorten(grad):  # type: ignore[no-untyped-def]
-            return ops.cast(ops.cast(grad, ms.float32) * factor, grad.dtype)
+            return _narrow(_wide(grad) * factor, grad)
 
         return tree.map(shorten, grads), state
 
@@ -248,7 +267,10 @@ def global_norm(grads: Tree) -> Any:
       >>> float(global_norm({"w": Tensor([3.0]), "b": Tensor([4.0])}))
       5.0
     """
-    total = Tensor(0.0, ms.float32)
-    for leaf in tree.leaves(grads):
-        total = total + ops.square(ops.cast(leaf, ms.float32)).sum()
-    return ops.sqrt(total)
+    squares = tree.leaves(tree.map(_sum_of_squares, grads))
+    return ops.sqrt(P.AddN()(tuple(squares)))
+
+
+def _sum_of_squares(grad):  # type: ignore[no-untyped-def]
+    wide = _wide(grad)
+    return (wide * wide).sum()

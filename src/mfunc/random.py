@@ -1,9 +1,9 @@
 """Random numbers from keys: counter-based, the same bits from NumPy and inside a compiled step.
 
-A key is uint32 [2], a NumPy array outside and a Tensor inside compiled functions. Nothing is drawn without
-a key and no call changes one: the same key gives the same numbers, `split` and `fold_in` give new keys.
-The generator is Threefry-2x32 with 20 rounds. Keys and bits agree with `jax.random` (0.10, partitionable
-Threefry), so results can be compared across libraries.
+A key is uint32 [2], a NumPy array outside and a Tensor inside compiled functions. Nothing is drawn
+without a key and no call changes one: the same key gives the same numbers, `split` and `fold_in`
+give new keys. The generator is Threefry-2x32 with 20 rounds. Keys and bits agree with `jax.random`
+(0.10, partitionable Threefry), so results can be compared across libraries.
 
 A NumPy key gives NumPy results, a Tensor key gives Tensors.
 """
@@ -67,8 +67,8 @@ def fold_in(key: Key, data: int | str) -> Key:
 
     Args:
       key: uint32 [2].
-      data: an int in [0, 2**32) or an int Tensor without shape inside a compiled step; a string stands
-        for its CRC-32.
+      data: an int in [0, 2**32) or an int Tensor without shape inside a compiled step; a string
+        stands for its CRC-32.
 
     Example:
       >>> fold_in(key(0), "embed").tolist() == fold_in(key(0), "head").tolist()
@@ -160,7 +160,8 @@ def threefry(key: Key, high: Array, low: Array) -> tuple[Array, Array]:
       ['0x6b200159', '0x99ba4efe']
 
     Source:
-      Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011; Random123 1.09 known answers.
+      Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011; Random123 1.09 known
+      answers.
     """
     first, second = key[0:1], key[1:2]
     third = first ^ second ^ _word(key, _PARITY)

@@ -1,7 +1,7 @@
 """Schedules: functions of the step, `step -> learning rate`.
 
-They take a Python int, for a plot or a test, or an int Tensor inside a compiled step; the step of the first
-update is 0.
+They take a Python int, for a plot or a test, or an int Tensor inside a compiled step; the step of
+the first update is 0.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ def cosine(
 
     def rate(step):  # type: ignore[no-untyped-def]
         now = _number(step)
-        wave = 0.5 * (1.0 + _cos(math.pi * _clip((now - rise) / fall)))
+        # (1 + cos(pi t)) / 2 as a square: near the end the sum would have no digits in float32.
+        root = _sin(0.5 * math.pi * _clip((total_steps - now) / fall))
+        wave = root * root
         # Until the rise is over the wave stands at 1, so a product joins the two parts.
         return (end + (peak - end) * wave) * _risen(now, rise)
 
@@ -81,10 +83,12 @@ def _warmup(name: str, total: int, steps: int | None, ratio: float | None) -> in
         raise ValueError(f"schedule.{name}: give warmup_steps or warmup_ratio, not both")
     if ratio is not None and not 0.0 <= ratio <= 1.0:
         raise ValueError(f"schedule.{name}: warmup_ratio={ratio}; it must be from 0 to 1")
-    rise = int(total * ratio) if ratio is not None else steps or 0
+    # Rounded first: 100 * 0.29 is a little less than 29.
+    rise = int(round(total * ratio, 6)) if ratio is not None else steps or 0
     if not 0 <= rise <= total:
         raise ValueError(
-            f"schedule.{name}: warmup_steps={rise} and total_steps={total}; warm-up must fit into the run"
+            f"schedule.{name}: warmup_steps={rise} and total_steps={total}; "
+            "warm-up must fit into the run"
         )
     return rise
 
@@ -105,5 +109,5 @@ def _clip(x):  # type: ignore[no-untyped-def]
     return ops.clamp(x, 0.0, 1.0) if isinstance(x, Tensor) else min(max(x, 0.0), 1.0)
 
 
-def _cos(x):  # type: ignore[no-untyped-def]
-    return ops.cos(x) if isinstance(x, Tensor) else math.cos(x)
+def _sin(x):  # type: ignore[no-untyped-def]
+    return ops.sin(x) if isinstance(x, Tensor) else math.sin(x)

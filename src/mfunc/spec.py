@@ -1,12 +1,13 @@
-"""Spec: what a parameter is, before it exists. ONE tree of specs per model gives init, counts and checks.
+"""Spec: what a parameter is, before it exists. A model's ONE tree of specs gives init and checks.
 
-A model family has `specs(config)`, a tree of `Spec`. Weights, shardings, checkpoint checks and parameter
-counts are all maps over that tree.
+A model family has `specs(config)`, a tree of `Spec`. Weights, shardings, checkpoint checks and
+parameter counts are all maps over that tree.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -17,6 +18,14 @@ from mfunc import random, tree
 
 DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16, "int32": ms.int32}
 INITS = ("normal", "zeros", "ones")
+
+
+def _sizes(shape: Iterable[int]) -> tuple[int, ...]:
+    return tuple(shape)
+
+
+def _names(axes: Iterable[str | None]) -> tuple[str | None, ...]:
+    return tuple(axes)
 
 
 def _positive(instance: Spec, attribute: Any, value: tuple[int, ...]) -> None:
@@ -51,9 +60,9 @@ class Spec:
       'normal'
     """
 
-    shape: tuple[int, ...] = attrs.field(converter=tuple, validator=_positive)
+    shape: tuple[int, ...] = attrs.field(converter=_sizes, validator=_positive)
     axes: tuple[str | None, ...] = attrs.field(
-        converter=tuple, validator=_one_axis_a_size, kw_only=True
+        converter=_names, validator=_one_axis_a_size, kw_only=True
     )
     init: str = attrs.field(default="normal", validator=attrs.validators.in_(INITS), kw_only=True)
     scale: float = attrs.field(default=0.02, kw_only=True)
@@ -93,7 +102,7 @@ def _tensor(spec: Spec, key: random.Key) -> ms.Tensor:
         values = random.normal(key, spec.shape) * np.float32(spec.scale)
     else:
         values = np.full(spec.shape, 0.0 if spec.init == "zeros" else 1.0, dtype=np.float32)
-    tensor = ms.Tensor.from_numpy(np.ascontiguousarray(values))
+    tensor = ms.Tensor.from_numpy(np.asarray(values, order="C"))
     return tensor if spec.dtype == "float32" else tensor.astype(DTYPES[spec.dtype])
 
 

@@ -1,10 +1,10 @@
 """Code written while a graph is compiled: how trees live inside MindSpore's compiler.
 
-The compiler has no trees: a dict that reaches a gradient or a `no_inline` function can give stale or mixed
-up values without an error. It does call back, though. A `Stage` is a primitive whose shape inference is a
-Python function: it sees the containers of its arguments and answers with a function, written as text for
-just those containers, which the compiler then reads as if it had stood there. So the code that compiles
-holds nothing but flat tensors and straight lines.
+The compiler has no trees: a dict that reaches a gradient or a `no_inline` function can give stale
+or mixed up values without an error. It does call back, though. A `Stage` is a primitive whose shape
+inference is a Python function: it sees the containers of its arguments and answers with a function,
+written as text for just those containers, which the compiler then reads as if it had stood there.
+So the code that compiles holds nothing but flat tensors and straight lines.
 
 A *pattern* is a tree whose leaves are `SLOT` (a traced value) or constants of the graph.
 """
@@ -17,7 +17,7 @@ import itertools
 import linecache
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,10 +52,11 @@ class Stage(PrimitiveWithInfer):
     """A step of compilation: called in a graph it becomes the function that `write` returns.
 
     Args:
-      write: takes a list of `Seen`, one for each argument; returns a function whose source is in a file.
+      write: takes a list of `Seen`, one for each argument; returns a function whose source is in a
+        file.
     """
 
-    def __init__(self, write: Callable[[list[Seen]], Callable[..., Any]]) -> None:
+    def __init__(self, write: Callable[[list[Seen]], Callable[..., Any]]) -> None:  # noqa: D107
         # The compiler takes two primitives of one name for the same one.
         super().__init__(f"mfunc_{write.__name__}_{next(_serial)}")
         self.write = write
@@ -87,7 +88,7 @@ def pattern(value: Any, shape: Any) -> Pattern:
 
 
 def write(name: str, text: str, **constants: Any) -> Callable[..., Any]:
-    """Make a function of generated text; the compiler wants source in a file that exists.
+    r"""Make a function of generated text; the compiler wants source in a file that exists.
 
     Args:
       name: the function that `text` defines.
@@ -95,7 +96,7 @@ def write(name: str, text: str, **constants: Any) -> Callable[..., Any]:
       constants: values of the graph that have no text.
 
     Example:
-      >>> write("double", "def double(x):\\n    return times * x", times=2)(21)
+      >>> write("double", "def double(x):\n    return times * x", times=2)(21)
       42
     """
     body = "\n".join(f"    {line}" for line in text.splitlines())
@@ -152,13 +153,25 @@ def build(node: Pattern, leaf: Callable[[Any], str]) -> str:
       "{'a': [x, None], 'b': (y,)}"
     """
     if isinstance(node, dict):
-        return "{" + ", ".join([f"{key!r}: {build(node[key], leaf)}" for key in sorted(node)]) + "}"
+        return "{" + listed([f"{key!r}: {build(node[key], leaf)}" for key in sorted(node)]) + "}"
     if type(node) in (tuple, list):
-        parts = ", ".join([build(child, leaf) for child in node])
+        parts = listed([build(child, leaf) for child in node])
         if isinstance(node, list):
             return f"[{parts}]"
         return f"({parts}{',' if len(node) == 1 else ''})"
     return "None" if node is None else leaf(node)
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Join the parts of a bracket, over several lines where one would be long.
+
+    The compiler looks at the line of every operation: one line of all leaves takes quadratic time.
+
+    Example:
+      >>> listed(["a", "b"])
+      'a, b'
+    """
+    return (", " if sum(map(len, parts)) < 80 else ",\n").join(parts)
 
 
 def rebuild(
@@ -191,6 +204,11 @@ def rebuild(
     return names, [build(node, leaf) for node in patterns], constants
 
 
+def unchanged(value):  # type: ignore[no-untyped-def]
+    """Return the value; for a stage that only looks."""
+    return value
+
+
 def frozen(node: Pattern) -> Any:
     """Return something hashable that two patterns share if and only if one text fits both."""
     leaves, structure = tree.flatten(node)
@@ -210,33 +228,39 @@ def _write_map(args: list[Seen]) -> Callable[..., Any]:
             said = tree.difference(structure, tree.flatten(other)[1])
             raise ValueError(f"tree.map: tree {i + 1} {said}")
     columns = [reach_all(node, f"trees[{i}]") for i, node in enumerate(patterns)]
-    calls = iter([f"fn({', '.join(group)})" for group in zip(*columns, strict=True)])
+    calls = iter([f"fn({listed(group)})" for group in zip(*columns, strict=True)])
     result = build(first, lambda _: next(calls))
     return _written("mapped", f"def mapped(fn, trees):\n    return {result}")
 
 
 def _write_leaves(args: list[Seen]) -> Callable[..., Any]:
     """Write `taken(node)`: the tuple of its leaves."""
-    found = "".join([f"{text}, " for text in reach_all(args[0].pattern, "node")])
+    found = listed([*reach_all(args[0].pattern, "node"), ""])
     return _written("taken", f"def taken(node):\n    return ({found})")
 
 
+def _write_refill(args: list[Seen]) -> Callable[..., Any]:
+    """Write `refilled(leaves)`: the containers of one argument, the leaves of the other."""
+    like, found = [arg.pattern for arg in args]
+    wanted = len(tree.leaves(like))
+    if wanted != len(found):
+        raise ValueError(f"tree.refill: the tree has {wanted} leaves, {len(found)} were given")
+    texts = iter([f"leaves[{i}]" for i in range(wanted)])
+    result = build(like, lambda _: next(texts))
+    return _written("refilled", f"def refilled(leaves):\n    return {result}")
+
+
 def _write_overlay(args: list[Seen]) -> Callable[..., Any]:
-    """Write `overlaid(fn, base, patch)`: `tree.overlay` itself, run on the texts that reach the leaves."""
-    base, patch = [
-        _texts(arg.pattern, name) for arg, name in zip(args, ("base", "patch"), strict=True)
-    ]
+    """Write `overlaid(fn, base, patch)`: `tree.overlay` itself, run on texts that reach leaves."""
+    base, patch = [arg.pattern for arg in args]
+    texts = tree.refill(base, reach_all(base, "base"))
 
     def call(leaf: str, node: Any) -> str:
-        return f"fn({leaf}, {build(node, str)})"
+        # Down to this place both have the same containers, so the same keys reach it.
+        return f"fn({leaf}, patch{leaf.removeprefix('base')})"
 
-    result = build(tree.overlay(call, base, patch), str)
+    result = build(tree.overlay(call, texts, patch), str)
     return _written("overlaid", f"def overlaid(fn, base, patch):\n    return {result}")
-
-
-def _texts(node: Pattern, text: str) -> Pattern:
-    """Return the pattern with each leaf replaced by the expression that reaches it."""
-    return tree.unflatten(tree.flatten(node)[1], reach_all(node, text))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -248,6 +272,7 @@ def _written(name: str, text: str) -> Callable[..., Any]:
 _map_stage = Stage(_write_map)
 _leaves_stage = Stage(_write_leaves)
 _overlay_stage = Stage(_write_overlay)
+_refill_stage = Stage(_write_refill)
 
 
 def _map_in_graph(fn, node, *rest):  # type: ignore[no-untyped-def]
@@ -259,6 +284,10 @@ def _leaves_in_graph(node):  # type: ignore[no-untyped-def]
     return _leaves_stage(node)(node)
 
 
+def _refill_in_graph(like, leaves):  # type: ignore[no-untyped-def]
+    return _refill_stage(like, leaves)(leaves)
+
+
 def _overlay_in_graph(fn, base, patch):  # type: ignore[no-untyped-def]
     return _overlay_stage(base, patch)(fn, base, patch)
 
@@ -267,3 +296,4 @@ def _overlay_in_graph(fn, base, patch):  # type: ignore[no-untyped-def]
 tree.map.__wrapped__ = _map_in_graph  # type: ignore[attr-defined]
 tree.leaves.__wrapped__ = _leaves_in_graph  # type: ignore[attr-defined]
 tree.overlay.__wrapped__ = _overlay_in_graph  # type: ignore[attr-defined]
+tree.refill.__wrapped__ = _refill_in_graph  # type: ignore[attr-defined]

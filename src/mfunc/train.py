@@ -1,8 +1,8 @@
 """Training: a compiled step, and a loop that yields.
 
-A state is a tree `{"params": ..., "optimizer": ...}`; a step takes a state and a batch and returns a new
-state and its metrics. `fit` calls the step and yields what it got, so the caller's `for` loop is the place
-for everything else: evaluation, saving, stopping.
+A state is a tree `{"params": ..., "optimizer": ...}`; a step takes a state and a batch and returns
+a new state and its metrics. `fit` calls the step and yields what it got, so the caller's `for` loop
+is the place for everything else: evaluation, saving, stopping.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from mfunc.gradient import value_and_grad
 from mfunc.optim import Optimizer, apply_updates
-from mfunc.transform import jit, value_and_grad
+from mfunc.transform import jit
 from mfunc.tree import Tree
 
 Step = Callable[..., tuple[Tree, dict[str, Any]]]
@@ -86,9 +87,9 @@ def fit(
       progress: show a bar with the running loss and the trained tokens a second.
 
     Yields:
-      `(state, metrics)`: the metrics of the step as floats, and `step` (1, 2, ...), `seconds` since the
-      start, `running_loss` (mean over about 20 steps, weighted by tokens), `tokens_per_second` (trained
-      tokens, since the second step: the first one compiles).
+      `(state, metrics)`: the metrics of the step as floats, and `step` (1, 2, ...), `seconds` since
+      the start, `running_loss` (mean over about 20 steps, weighted by tokens), `tokens_per_second`
+      (trained tokens, since the second step: the first one compiles).
 
     Raises:
       FloatingPointError: the loss is not finite.
@@ -123,8 +124,8 @@ def fit(
 def _check_finite(loss: float, number: int) -> None:
     if not math.isfinite(loss):
         raise FloatingPointError(
-            f"fit: the loss is {loss} at step {number}; lower the learning rate, clip gradients, or look at "
-            "this batch"
+            f"fit: the loss is {loss} at step {number}; lower the learning rate, clip gradients, "
+            "or look at this batch"
         )
 
 

@@ -5,10 +5,10 @@
         loss, grads = mf.value_and_grad(next_token_loss)(params, batch)
         ...
 
-Every transform takes and gives trees, and a transform has two forms. Python runs one; the graph compiler,
-which reads source and unwraps `__wrapped__`, reads the other. So `value_and_grad` used inside a jitted
-function is a graph operation, and used outside it works eagerly on the same trees. In graphs only flat
-tensors cross a border (`staging`). `docs/mindspore.md` lists what was measured.
+Every transform takes and gives trees, and a transform has two forms. Python runs one; the graph
+compiler, which reads source and unwraps `__wrapped__`, reads the other. So `value_and_grad` used
+inside a jitted function is a graph operation, and used outside it works eagerly on the same trees.
+In graphs only flat tensors cross a border (`staging`). `docs/mindspore.md` lists what was measured.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ import numpy as np
 from mindspore.graph.api import ms_compile_cache
 
 from mfunc import staging, tree
-from mfunc.staging import SLOT, Pattern, Seen, Stage
+from mfunc.staging import SLOT, Pattern, Seen, Stage, listed
 
 Function = Callable[..., Any]
-FLOATS = (ms.float32, ms.float16, ms.bfloat16, ms.float64)
 
 
 def jit(
@@ -34,12 +33,12 @@ def jit(
     static_argnums: int | Sequence[int] = (),
     static_argnames: str | Sequence[str] = (),
 ) -> Function:
-    """Compile a function of trees; it compiles once for each structure, set of shapes and static values.
+    """Compile a function of trees, once for each structure, set of shapes and static values.
 
     Args:
-      fn: a pure function, defined in a file (the compiler reads its source). Its arguments are trees of
-        Tensors, NumPy arrays, ints and floats. Ints and floats are traced, not constants: a new value does
-        not compile again, and they take the dtype of the tensor they meet.
+      fn: a pure function, defined in a file (the compiler reads its source). Its arguments are
+        trees of Tensors, NumPy arrays, ints and floats. Ints and floats are traced, not constants:
+        a new value does not compile again, and they take the dtype of the tensor they meet.
       static_argnums: positions of hashable arguments that are constants of the graph.
       static_argnames: names of hashable keyword arguments that are constants of the graph.
 
@@ -50,7 +49,8 @@ def jit(
       TypeError: a leaf is none of the above, or a static value cannot be hashed; the path is named.
 
     Laws:
-      `jit(f)(*args) == f(*args)`; a second call with new values compiles nothing and sees no old value.
+      `jit(f)(*args) == f(*args)`; a second call with new values compiles nothing and sees no old
+      value.
 
     Example:
       >>> def predict(params, x):
@@ -63,7 +63,7 @@ def jit(
     """
     positions = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
     names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
-    entries: dict[Any, Function] = {}
+    entries: dict[Any, tuple[Function, list[tree.Structure]]] = {}
     compiled = 0
 
     @functools.wraps(fn)
@@ -73,16 +73,19 @@ def jit(
         traced = tuple([None if i in positions else arg for i, arg in enumerate(args)])
         named = {name: value for name, value in kwargs.items() if name not in names}
         leaves, structure = tree.flatten((traced, named))
-        entry = entries.get((structure, fixed))
-        if entry is None:
+        inputs = [_enter(leaf, i, structure) for i, leaf in enumerate(leaves)]
+        key = structure, staging.frozen(fixed), tuple([_kind(value) for value in inputs])
+        if key not in entries:
             _refuse_namedtuples((traced, named), fn)
-            entry = entries[structure, fixed] = ms.jit(_entry(fn, structure, fixed))
+            entries[key] = _entry(fn, structure, fixed)
+        entry, results = entries[key]
         before = len(ms_compile_cache)
-        result = entry(*[_enter(leaf, i, structure) for i, leaf in enumerate(leaves)])
+        result = entry(*inputs)
         compiled += len(ms_compile_cache) - before
-        return result
+        return result if results[-1] is tree.LEAF else tree.unflatten(results[-1], result)
 
     call.compiles = lambda: compiled  # type: ignore[attr-defined]
+    call.again = functools.partial(jit, static_argnums=positions, static_argnames=names)  # type: ignore[attr-defined]
     return call
 
 
@@ -90,15 +93,15 @@ def _static_values(
     fn: Function, args: Any, kwargs: Any, positions: tuple[int, ...], names: tuple[str, ...]
 ) -> tuple[Any, ...]:
     """Return the static arguments as hashable ((where, value), ...), or refuse them."""
-    values = [(i, args[i]) for i in positions if i < len(args)]
+    values: list[tuple[Any, Any]] = [(i, args[i]) for i in positions if i < len(args)]
     values += [(name, kwargs[name]) for name in names if name in kwargs]
     for where, value in values:
         try:
             hash(value)
-        except TypeError:
+        except TypeError:  # noqa: PERF203
             raise TypeError(
-                f"jit({_name(fn)}): static argument {where!r} is {type(value).__name__}, which cannot be "
-                "hashed; pass something hashable (a tuple, a frozen config) or trace it"
+                f"jit({_name(fn)}): static argument {where!r} is {type(value).__name__}, which "
+                "cannot be hashed; pass something hashable (a tuple, a frozen config) or trace it"
             ) from None
     return tuple(values)
 
@@ -117,9 +120,15 @@ def _enter(leaf: Any, index: int, structure: tree.Structure) -> Any:
         return ms.mutable(leaf)
     path = tree.structure_paths(structure)[index]
     raise TypeError(
-        f"jit: the argument at {_argument(path)} is {type(leaf).__name__}; arguments are trees of Tensors, "
-        "arrays, ints and floats. Close over it, or name it in static_argnums or static_argnames"
+        f"jit: the argument at {_argument(path)} is {type(leaf).__name__}; arguments are trees of "
+        "Tensors, arrays, ints and floats. Close over it, or name it in static_argnums or "
+        "static_argnames"
     )
+
+
+def _kind(value: Any) -> Any:
+    """Return what a graph depends on: shape and dtype, not the values."""
+    return (value.shape, value.dtype) if isinstance(value, ms.Tensor) else type(value)
 
 
 def whole(tensor: ms.Tensor) -> ms.Tensor:
@@ -140,11 +149,11 @@ def whole(tensor: ms.Tensor) -> ms.Tensor:
 
 
 def _refuse_namedtuples(node: tree.Tree, fn: Function) -> None:
-    """Refuse what the compiler would change: in a graph the dicts inside a NamedTuple become tuples."""
+    """Refuse what would change: in a graph the dicts inside a NamedTuple become tuples."""
     if isinstance(node, tuple) and hasattr(node, "_fields"):
         raise TypeError(
-            f"jit({_name(fn)}): {type(node).__name__} is a NamedTuple; MindSpore loses the containers inside "
-            "one. Use a dict for what enters or leaves a compiled function"
+            f"jit({_name(fn)}): {type(node).__name__} is a NamedTuple; MindSpore loses the "
+            "containers inside one. Use a dict for what enters or leaves a compiled function"
         )
     if isinstance(node, (dict, tuple, list)):
         for child in node.values() if isinstance(node, dict) else node:
@@ -162,8 +171,21 @@ def _name(fn: Function) -> str:
     return getattr(fn, "__name__", repr(fn))
 
 
-def _entry(fn: Function, structure: tree.Structure, fixed: tuple[Any, ...]) -> Function:
-    """Write the function of flat tensors that rebuilds the trees and calls `fn`."""
+def _entry(
+    fn: Function, structure: tree.Structure, fixed: tuple[Any, ...]
+) -> tuple[Function, list[tree.Structure]]:
+    """Make the graph of flat tensors: build the trees, call `fn`, take its result apart.
+
+    Returns:
+      The graph, and a list to which its compilation adds the structure of the result. The result
+      leaves flat because a dict in the result of a graph can make the gradients in it wrong.
+    """
+    results: list[tree.Structure] = []
+
+    def write_leaves(seen: list[Seen]) -> Function:
+        results.append(tree.flatten(seen[0].pattern)[1])
+        return staging.unchanged if results[-1] is tree.LEAF else tree.leaves
+
     patterns = tree.unflatten(structure, [SLOT] * tree.count(structure))
     args, kwargs = patterns
     static = dict(fixed)
@@ -177,208 +199,24 @@ def _entry(fn: Function, structure: tree.Structure, fixed: tuple[Any, ...]) -> F
         else:
             keywords[where] = f"static{i}"
     arguments += [f"{name}={text}" for name, text in keywords.items()]
-    text = f"def entry({', '.join(leaves)}):\n    return fn({', '.join(arguments)})"
-    return staging.write("entry", text, fn=fn, **constants)
-
-
-def value_and_grad(
-    fn: Function, argnums: int | tuple[int, ...] = 0, has_aux: bool = False
-) -> Function:
-    """Return a function that gives the value of `fn` and its gradient, as trees.
-
-    Args:
-      fn: returns a loss without shape, or `(loss, aux)` with `has_aux`.
-      argnums: the arguments to differentiate by: one, or a tuple of them.
-      has_aux: `fn` also returns a tree that is not differentiated.
-
-    Returns:
-      A function of the arguments of `fn` that returns `(value, gradient)`; the gradient has the containers
-      of the argument, or is a tuple of them. Fastest inside a function that is jitted as a whole.
-
-    Raises:
-      TypeError: a leaf is not a float tensor, or the loss has a shape.
-
-    Laws:
-      `jit(value_and_grad(f)) == value_and_grad(jit(f)) == value_and_grad(f)`.
-
-    Example:
-      >>> def loss(params, x):
-      ...     return (params["w"] * x).sum()
-      >>> value, grads = value_and_grad(loss)({"w": np.float32([1, 2])}, ms.Tensor([3.0, 4.0]))
-      >>> float(value), grads["w"].asnumpy()
-      (11.0, array([3., 4.], dtype=float32))
-    """
-    if hasattr(fn, "compiles"):
-        return jit(value_and_grad(fn.__wrapped__, argnums, has_aux))
-
-    def call(*args: Any) -> Any:
-        return _eager_value_and_grad(fn, argnums, has_aux, args)
-
-    call.__wrapped__ = _value_and_grad_in_graph(fn, argnums, has_aux)  # type: ignore[attr-defined]
-    return call
-
-
-def _value_and_grad_in_graph(fn, argnums=0, has_aux=False):  # type: ignore[no-untyped-def]
-    """What the compiler reads for `value_and_grad`."""
-
-    def call(*args):  # type: ignore[no-untyped-def]
-        return _gradient_stage(argnums, has_aux, *args)(fn, args)
-
-    return call
-
-
-value_and_grad.__wrapped__ = _value_and_grad_in_graph  # type: ignore[attr-defined]
-
-
-def _write_gradient(seen: list[Seen]) -> Function:
-    """Write `differentiate(fn, args)`: the gradient of a function of flat tensors that closes over none."""
-    argnums, has_aux, *args = [arg.pattern for arg in seen]
-    chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    for i in chosen:
-        _check_differentiable(args[i], seen[2 + i].dtype, f"argument {i}")
-    order = [*chosen, *[i for i in range(len(args)) if i not in chosen]]
-    leaves, trees, constants = staging.rebuild([args[i] for i in order])
-    passed = [text for i in order for text in staging.reach(args[i], f"args[{i}]")]
-    wanted = tuple(range(sum(len(staging.reach(args[i], "")) for i in chosen)))
-    # MindSpore gives the gradient by one position bare, also when it stood in a tuple.
-    gradients = iter(["grads"] if len(wanted) == 1 else [f"grads[{i}]" for i in wanted])
-    built = [staging.build(args[i], lambda _: next(gradients)) for i in chosen]
-    texts = dict(zip(order, trees, strict=True))
     text = (
-        "def differentiate(fn, args):\n"
-        f"    def flat({', '.join(leaves)}):\n"
-        f"        out = fn({', '.join([texts[i] for i in range(len(args))])})\n"
-        f"        return check({'out[0]' if has_aux else 'out'})(out)\n"
-        f"    transformed = value_and_grad(flat, {wanted}, None, {has_aux})\n"
-        f"    value, grads = transformed({', '.join(passed)})\n"
-        f"    return value, {built[0] if isinstance(argnums, int) else '(' + ', '.join(built) + ',)'}"
+        f"def entry({listed(leaves)}):\n"
+        f"    out = fn({listed(arguments)})\n"
+        "    return leaves_of(out)(out)"
     )
-    return staging.write(
-        "differentiate", text, value_and_grad=ms.value_and_grad, check=_loss_stage, **constants
-    )
-
-
-def _write_loss_check(seen: list[Seen]) -> Function:
-    """Refuse a loss that is not one number; otherwise it passes unchanged."""
-    _check_loss(tuple(seen[0].shape))
-    return _unchanged
-
-
-def _unchanged(out):  # type: ignore[no-untyped-def]
-    return out
-
-
-_gradient_stage = Stage(_write_gradient)
-_loss_stage = Stage(_write_loss_check)
-
-
-def _check_loss(shape: tuple[int, ...]) -> None:
-    if shape != ():
-        raise TypeError(
-            f"value_and_grad: the loss has shape {shape}; it must be one number without shape. "
-            "Reduce it with .sum() or .mean()"
-        )
-
-
-def _check_differentiable(pattern: Pattern, dtypes: Any, where: str) -> None:
-    """Refuse leaves that have no gradient, by path."""
-    found = zip(tree.paths(pattern), tree.leaves(pattern), tree.leaves(dtypes), strict=True)
-    for path, leaf, dtype in found:
-        kind = dtype.element_type() if hasattr(dtype, "element_type") else dtype
-        if leaf is not SLOT or kind not in FLOATS:
-            raise TypeError(
-                f"value_and_grad: {where}{path and ', '}{path} is {kind if leaf is SLOT else repr(leaf)}; "
-                "only float tensors have gradients. Keep other leaves in an argument that argnums does not name"
-            )
-
-
-def _eager_value_and_grad(
-    fn: Function, argnums: int | tuple[int, ...], has_aux: bool, args: tuple[Any, ...]
-) -> Any:
-    """Differentiate operation by operation, outside a compiled function."""
-    chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    args = tuple([tree.map(_own, arg) for arg in args])
-    tensors = {i: args[i] for i in chosen}
-    for i in chosen:
-        dtypes = tree.map(_dtype, tensors[i])
-        _check_differentiable(tree.map(_slot, tensors[i]), dtypes, f"argument {i}")
-    leaves, structure = tree.flatten(tuple(tensors.values()))
-    aux = None
-
-    def flat(*inputs: Any) -> Any:
-        nonlocal aux
-        replaced = dict(zip(chosen, tree.unflatten(structure, inputs), strict=True))
-        out = fn(*[replaced.get(i, arg) for i, arg in enumerate(args)])
-        loss, aux = out if has_aux else (out, None)
-        _check_loss(tuple(loss.shape))
-        return loss
-
-    value, gradients = ms.value_and_grad(flat, tuple(range(len(leaves))))(*leaves)
-    grads = tree.unflatten(structure, (gradients,) if len(leaves) == 1 else gradients)
-    result = grads[0] if isinstance(argnums, int) else grads
-    return ((value, aux), result) if has_aux else (value, result)
-
-
-def _own(leaf: Any) -> Any:
-    """Give a leaf an identity of its own: MindSpore adds up the gradients of all uses of one tensor object."""
-    if isinstance(leaf, (np.ndarray, np.generic)):
-        return ms.Tensor(leaf)
-    return leaf.view(leaf.shape) if isinstance(leaf, ms.Tensor) else leaf
-
-
-def _dtype(leaf: Any) -> Any:
-    return leaf.dtype if isinstance(leaf, ms.Tensor) else type(leaf)
-
-
-def _slot(leaf: Any) -> Any:
-    return SLOT if isinstance(leaf, ms.Tensor) else leaf
-
-
-def grad(fn: Function, argnums: int | tuple[int, ...] = 0, has_aux: bool = False) -> Function:
-    """Return a function that gives the gradient of `fn`; `value_and_grad` without the value.
-
-    Returns:
-      A function that returns the gradient, or `(gradient, aux)` with `has_aux`.
-
-    Example:
-      >>> def loss(x):
-      ...     return (x * x * x).sum()
-      >>> grad(loss)(ms.Tensor([1.0, 2.0])).asnumpy()
-      array([ 3., 12.], dtype=float32)
-    """
-    if hasattr(fn, "compiles"):
-        return jit(grad(fn.__wrapped__, argnums, has_aux))
-
-    def call(*args: Any) -> Any:
-        value, gradient = _eager_value_and_grad(fn, argnums, has_aux, args)
-        return (gradient, value[1]) if has_aux else gradient
-
-    call.__wrapped__ = _grad_in_graph(fn, argnums, has_aux)  # type: ignore[attr-defined]
-    return call
-
-
-def _grad_in_graph(fn, argnums=0, has_aux=False):  # type: ignore[no-untyped-def]
-    """What the compiler reads for `grad`."""
-
-    def call(*args):  # type: ignore[no-untyped-def]
-        value, gradient = _gradient_stage(argnums, has_aux, *args)(fn, args)
-        return (gradient, value[1]) if has_aux else gradient
-
-    return call
-
-
-grad.__wrapped__ = _grad_in_graph  # type: ignore[attr-defined]
+    entry = staging.write("entry", text, fn=fn, leaves_of=Stage(write_leaves), **constants)
+    return ms.jit(entry), results
 
 
 def block(fn: Function) -> Function:
     """Compile `fn` once for all its calls in a graph: the layers of a model.
 
-    Without it a graph of n layers takes n times as long to compile, about twice the time a step and 2.6
-    times the memory.
+    Without it a graph of n layers takes n times as long to compile, about twice the time a step and
+    2.6 times the memory.
 
     Args:
-      fn: the function of one layer: trees in, trees out, all arguments by position. Numbers, strings and
-        frozen configs may be arguments.
+      fn: the function of one layer: trees in, trees out, all arguments by position. Numbers,
+        strings and frozen configs may be arguments.
 
     Returns:
       A function that computes the same.
@@ -408,16 +246,16 @@ def block(fn: Function) -> Function:
     def call(*args: Any) -> Any:
         return fn(*args)
 
-    call.__wrapped__ = in_graph  # type: ignore[attr-defined]
+    call.__wrapped__ = in_graph
     return call
 
 
 def _write_block(fn: Function, patterns: list[Pattern]) -> Function:
     """Write `call(args)`, which hands flat tensors to one `no_inline` function."""
     leaves, trees, constants = staging.rebuild(patterns)
-    text = f"def layer({', '.join(leaves)}):\n    return fn({', '.join(trees)})"
+    text = f"def layer({listed(leaves)}):\n    return fn({listed(trees)})"
     layer = ms.no_inline(staging.write("layer", text, fn=fn, **constants))
     passed = [text for i, node in enumerate(patterns) for text in staging.reach(node, f"args[{i}]")]
     return staging.write(
-        "call", f"def call(args):\n    return layer({', '.join(passed)})", layer=layer
+        "call", f"def call(args):\n    return layer({listed(passed)})", layer=layer
     )

@@ -1,8 +1,8 @@
 """Trees: nested dicts, lists, tuples and NamedTuples; everything else is a leaf.
 
-`None` is a node without leaves. The keys of a dict are strings and their order never matters: leaves come
-in sorted key order. A *structure* is a tree with its leaves taken out: a nested tuple, hashable, comparable.
-A *path* names a leaf: keys and indices joined by "/" (`"layers/0/attention/q"`).
+`None` is a node without leaves. The keys of a dict are strings and their order never matters:
+leaves come in sorted key order. A *structure* is a tree with its leaves taken out: a nested tuple,
+hashable, comparable. A *path* names a leaf: keys and indices joined by "/" (`"layers/0/q"`).
 
 `map` and `leaves` also work inside a compiled function (`staging` writes what the compiler reads).
 """
@@ -10,7 +10,7 @@ A *path* names a leaf: keys and indices joined by "/" (`"layers/0/attention/q"`)
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 Tree = Any
@@ -120,14 +120,31 @@ def count(structure: Structure) -> int:
     return 0 if structure is None else sum(builtins.map(count, structure[2]))
 
 
-def leaves(tree: Tree) -> list[Any]:
+def leaves(tree: Tree) -> tuple[Any, ...]:
     """Return the leaves of a tree in order.
 
     Example:
       >>> leaves({"b": 1, "a": (2, 3)})
-      [2, 3, 1]
+      (2, 3, 1)
     """
-    return flatten(tree)[0]
+    return tuple(flatten(tree)[0])
+
+
+def refill(like: Tree, leaves: Sequence[Any]) -> Tree:
+    """Put leaves into the containers of another tree.
+
+    Args:
+      like: gives the containers.
+      leaves: as many as it has, in its order.
+
+    Laws:
+      `refill(t, leaves(t)) == t`.
+
+    Example:
+      >>> refill({"b": (0,), "a": 0}, [1, 2])
+      {'a': 1, 'b': (2,)}
+    """
+    return unflatten(flatten(like)[1], leaves)
 
 
 def paths(tree: Tree) -> list[str]:
@@ -208,7 +225,7 @@ def difference(expected: Structure, seen: Structure) -> str:
 
 
 def partition(keep: Callable[[str, Any], bool], tree: Tree) -> tuple[Tree, Tree]:
-    """Split a tree in two of the same containers: leaves that `keep(path, leaf)` takes, and the others.
+    """Split a tree in two of the same containers: leaves that `keep(path, leaf)` takes, and others.
 
     A leaf that went to one side is `None` on the other, so each side is a tree of its own.
 
@@ -292,9 +309,9 @@ def _overlay(
     if type(patch) is not type(base) or len(patch) != len(base):
         raise ValueError(f"tree.overlay: the patch has another container than the base at {where}")
     if isinstance(base, dict):
-        if base.keys() != patch.keys():
+        if set(base) != set(patch):
             raise ValueError(
-                f"tree.overlay: the keys at {where} differ: {sorted(base.keys() ^ patch.keys())}"
+                f"tree.overlay: the keys at {where} differ: {sorted(set(base) ^ set(patch))}"
             )
         return {key: _overlay(fn, base[key], patch[key], (*path, key)) for key in sorted(base)}
     pairs = enumerate(zip(base, patch, strict=True))

@@ -10,6 +10,7 @@ import school_maths as sm
 
 FAMILIES = (*sm.MIX, sm.NEW)
 EXPRESSION = r"\d+(?: [-+×] \d+)*"
+WORD = re.compile(r"[A-Za-z]+|[^\0-\x7f]")  # of Chinese, a character
 EQUATION = re.compile(rf"{EXPRESSION}(?: = {EXPRESSION})+")
 
 # The answer from the numbers in the order in which the question names them.
@@ -167,10 +168,10 @@ def test_the_new_family_is_new():
 
 
 def test_the_mix_teaches_every_word_of_the_new_family():
-    """A token that was never seen in training cannot be answered with, whatever the adapter does."""
+    """A frozen embedding cannot answer with a token that it never saw, whatever is adapted."""
     mix, new = (
         {
-            side: {w for row in made for w in re.findall(r"[A-Za-z]+|[^\x00-\x7f]", row[side])}
+            side: {word for row in made for word in WORD.findall(row[side])}
             for side in ("instruction", "output")
         }
         for made in (sm.rows(0, 4000, sm.MIX), sm.rows(0, 1000, [sm.NEW]))

@@ -1,13 +1,13 @@
 """LoRA: train W + (alpha / rank) A B, where W is frozen and A, B are small.
 
-The adapter is a tree beside the parameters: the same containers, `{"a": A, "b": B}` in the place of each
-adapted weight and `None` in the place of all others.
+The adapter is a tree beside the parameters: the same containers, `{"a": A, "b": B}` in the place of
+each adapted weight and `None` in the place of all others.
 
-    params   {"attention": {"q": W, "k": W'}}
-    adapter  {"attention": {"q": {"a": A, "b": B}, "k": None}}
+    params   {"q": W, "k": W'}
+    adapter  {"q": {"a": A, "b": B}, "k": None}
 
-`apply` lays the adapter over the parameters without multiplying A and B out: `nn.layers.linear` takes such
-weights. `merge` multiplies them out.
+`apply` lays the adapter over the parameters without multiplying A and B out: `nn.layers.linear`
+takes such weights. `merge` multiplies them out.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import math
 from typing import Any
 
 import attrs
-from mindspore import Tensor
 from mindspore.ops import operations as P
 
 from mfunc import random, spec, tree
@@ -32,13 +31,13 @@ class Config:
     Attributes:
       rank: columns of A and rows of B.
       alpha: the update is scaled by alpha / rank.
-      targets: patterns of parameter paths, `*` standing for anything: `"layers/*/attention/q"`.
+      targets: patterns of parameter paths, `*` standing for anything: `"layers/*/q"`.
 
     Raises:
       ValueError: a number is not positive, or there is no target.
 
     Example:
-      >>> Config(rank=8, alpha=16, targets=("*/attention/q",)).scale
+      >>> Config(rank=8, alpha=16, targets=("*/q",)).scale
       2.0
     """
 
@@ -72,8 +71,9 @@ def specs(params: Tree, config: Config) -> Tree:
     paths = tree.structure_paths(structure)
     for pattern in config.targets:
         if not fnmatch.filter(paths, pattern):
+            some = ", ".join(paths[:3])
             raise ValueError(
-                f"lora: target {pattern!r} matches no parameter; paths look like {', '.join(paths[:3])}"
+                f"lora: target {pattern!r} matches no parameter; paths look like {some}"
             )
     named = zip(paths, leaves, strict=True)
     return tree.unflatten(structure, [_pair(path, leaf, config) for path, leaf in named])
@@ -106,7 +106,9 @@ def init(key: random.Key, params: Tree, config: Config) -> Tree:
       Hu et al. 2021, section 4.1.
 
     Example:
-      >>> adapter = init(random.key(0), {"q": Tensor([[1.0], [2.0]])}, Config(rank=1, alpha=1, targets=("q",)))
+      >>> from mindspore import Tensor
+      >>> config = Config(rank=1, alpha=1, targets=("q",))
+      >>> adapter = init(random.key(0), {"q": Tensor([[1.0], [2.0]])}, config)
       >>> adapter["q"]["a"].shape, adapter["q"]["b"].asnumpy()
       ((2, 1), array([[0.]], dtype=float32))
     """
@@ -114,21 +116,22 @@ def init(key: random.Key, params: Tree, config: Config) -> Tree:
 
 
 def apply(params: Tree, adapter: Tree, config: Config) -> Tree:
-    """Lay the adapter over the parameters: each adapted weight W becomes (W, scale A, B).
+    """Lay the adapter over the parameters: each adapted weight W becomes (W, A, B, scale).
 
     Laws:
       A model computes the same with `apply` as with `merge`.
 
     Example:
+      >>> from mindspore import Tensor
       >>> pair = {"a": Tensor([[1.0]]), "b": Tensor([[5.0]])}
       >>> laid = apply({"q": Tensor([[2.0]])}, {"q": pair}, Config(rank=1, alpha=3, targets=("q",)))
       >>> [float(part) for part in laid["q"]]
-      [2.0, 3.0, 5.0]
+      [2.0, 1.0, 5.0, 3.0]
     """
     scale = config.scale
 
     def lay(weight, pair):  # type: ignore[no-untyped-def]
-        return (weight, pair["a"] * scale, pair["b"])
+        return (weight, pair["a"], pair["b"], scale)
 
     return tree.overlay(lay, params, adapter)
 
@@ -140,8 +143,10 @@ def merge(params: Tree, adapter: Tree, config: Config) -> Tree:
       `unmerge(merge(params)) == params` up to rounding.
 
     Example:
+      >>> from mindspore import Tensor
       >>> pair = {"a": Tensor([[1.0]]), "b": Tensor([[5.0]])}
-      >>> float(merge({"q": Tensor([[2.0]])}, {"q": pair}, Config(rank=1, alpha=3, targets=("q",)))["q"])
+      >>> config = Config(rank=1, alpha=3, targets=("q",))
+      >>> float(merge({"q": Tensor([[2.0]])}, {"q": pair}, config)["q"])
       17.0
     """
     scale = config.scale
@@ -156,8 +161,10 @@ def unmerge(params: Tree, adapter: Tree, config: Config) -> Tree:
     """Take a merged adapter out of the weights: W - scale A B.
 
     Example:
+      >>> from mindspore import Tensor
       >>> pair = {"a": Tensor([[1.0]]), "b": Tensor([[5.0]])}
-      >>> float(unmerge({"q": Tensor([[17.0]])}, {"q": pair}, Config(rank=1, alpha=3, targets=("q",)))["q"])
+      >>> config = Config(rank=1, alpha=3, targets=("q",))
+      >>> float(unmerge({"q": Tensor([[17.0]])}, {"q": pair}, config)["q"])
       2.0
     """
     scale = config.scale

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import mindspore as ms
-import numpy as np
 from mindspore import Tensor, ops
 from mindspore.ops import operations as P
 
-# Taken from a score that must not count: its exponential is exactly 0, and no sum of such scores overflows.
+# Taken from a score that must not count: its exponential is exactly 0, and no sum of such scores
+# overflows.
 NEVER = 1e9
 
 
@@ -22,8 +22,8 @@ def causal_bias(segment_ids: Tensor, heads: int) -> Tensor:
       heads: H.
 
     Returns:
-      float32 [B, H, S, S]. Full shape, made once and used by all layers: adding a [S, S] mask by broadcast
-      costs 8 times as much.
+      float32 [B, H, S, S]. Full shape, made once and used by all layers: adding a [S, S] mask by
+      broadcast costs 8 times as much.
 
     Example:
       >>> allowed = causal_bias(Tensor([[1, 1, 2]], ms.int32), 1) == 0
@@ -60,17 +60,19 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
       [B, H, S, D].
 
     Example:
-      >>> x = Tensor(np.float32([[[[1, 0], [0, 1]]]]))
-      >>> attend(x, x, x, causal_bias(Tensor([[1, 1]], ms.int32), 1)).asnumpy().round(2)[0, 0].tolist()
+      >>> x = Tensor([[[[1.0, 0.0], [0.0, 1.0]]]])
+      >>> bias = causal_bias(Tensor([[1, 1]], ms.int32), 1)
+      >>> attend(x, x, x, bias).asnumpy().round(2)[0, 0].tolist()
       [[1.0, 0.0], [0.33000001311302185, 0.6700000166893005]]
 
     Source:
-      Vaswani et al. 2017, equation 1; Ainslie et al. 2023 (grouped heads); transformers 4.57 `repeat_kv`.
+      Vaswani et al. 2017, equation 1; Ainslie et al. 2023 (grouped heads); transformers 4.57
+      `repeat_kv`.
     """
     batch, heads, _, width = q.shape
     kinds, keys = k.shape[1], k.shape[2]
-    # Query heads of one key head become more rows of it: no key is copied. (Copying by Stack and Unstack
-    # does not compile under a gradient in a block.)
+    # Query heads of one key head become more rows of it: no key is copied. (Copying by Stack and
+    # Unstack does not compile under a gradient in a block.)
     rows = (q * width**-0.5).reshape((batch, kinds, -1, width))
     scores = P.BatchMatMul(transpose_b=True)(rows, k) + bias.reshape((batch, kinds, -1, keys))
     return P.BatchMatMul()(P.Softmax(-1)(scores), v).reshape((batch, heads, -1, width))

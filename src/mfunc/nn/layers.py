@@ -1,19 +1,18 @@
 """Layers: pure functions of parameters and activations.
 
-Shapes: B rows, S positions, N = B * S tokens, D model width. Activations inside a model are [N, D]: the
+Shapes: B rows, S positions, N = B * S tokens, D model width. Activations in a model are [N, D]: the
 compiler's two-dimensional products are the fast ones (`docs/mindspore.md`).
 
-A weight is a Tensor [in, out], or a tuple (W, A, B) that stands for W + A @ B and is never multiplied out:
-what `adapt.lora` puts in the place of a weight.
+A weight is a Tensor [in, out], or a tuple (W, A, B, s) that stands for W + s A B and is never
+multiplied out: what `adapt.lora` puts in the place of a weight.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import mindspore as ms
 import numpy as np
-from mindspore import Tensor, ops
+from mindspore import Tensor
 from mindspore.ops import operations as P
 
 Weight = Any
@@ -29,19 +28,19 @@ def linear(x: Tensor, weight: Weight) -> Tensor:
 
     Args:
       x: [N, in].
-      weight: [in, out], or (W [in, out], A [in, r], B [r, out]).
+      weight: [in, out], or (W [in, out], A [in, r], B [r, out], s) with a number s.
 
     Returns:
       [N, out].
 
     Example:
       >>> x, w = Tensor(np.float32([[1, 2]])), Tensor(np.float32([[3], [4]]))
-      >>> float(linear(x, w)), float(linear(x, (w, w, Tensor(np.float32([[2]])))))
+      >>> float(linear(x, w)), float(linear(x, (w, w, Tensor(np.float32([[1]])), 2.0)))
       (11.0, 33.0)
     """
     if isinstance(weight, tuple):
-        base, down, up = weight
-        return P.MatMul()(x, base) + P.MatMul()(P.MatMul()(x, down), up)
+        base, down, up, scale = weight
+        return P.MatMul()(x, base) + P.MatMul()(P.MatMul()(x, down) * scale, up)
     return P.MatMul()(x, weight)
 
 
@@ -56,7 +55,7 @@ def embed(table: Tensor, input_ids: Tensor) -> Tensor:
       [B * S, D].
 
     Example:
-      >>> embed(Tensor(np.float32([[1, 2], [3, 4]])), Tensor([[1, 0]], ms.int32)).asnumpy().tolist()
+      >>> embed(Tensor([[1.0, 2.0], [3.0, 4.0]]), Tensor(np.int32([[1, 0]]))).asnumpy().tolist()
       [[3.0, 4.0], [1.0, 2.0]]
     """
     return P.Gather()(table, input_ids.reshape(-1), 0)
@@ -77,10 +76,11 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     Source:
       Zhang and Sennrich 2019, equation 4; transformers 4.57 `LlamaRMSNorm`.
     """
-    width = x.shape[-1]
-    mean_of = Tensor(np.full((width, width), 1 / width, np.float32))
-    # The mean as a product comes out in full shape: a broadcast multiply costs 3 x as much on CPU.
-    return x * P.Rsqrt()(P.MatMul()(x * x, mean_of) + eps) * weight
+    mean_of = Tensor(np.full((x.shape[-1], 1), 1 / x.shape[-1], np.float32))
+    root = P.Rsqrt()(P.MatMul()(x * x, mean_of) + eps)
+    # The outer product comes out in full shape: on CPU 1.3 to 1.6 times as fast as two broadcasts,
+    # and not slower when a length is dynamic.
+    return x * P.MatMul()(root, weight.reshape((1, -1)))
 
 
 def swiglu(x: Tensor, gate: Weight, up: Weight, down: Weight) -> Tensor:

@@ -5,6 +5,7 @@ Shapes: B rows, S positions, D hidden_size, V vocab_size, H heads, K key/value h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -27,8 +28,8 @@ AXES = ("vocab", "embed", "heads", "kv_heads", "mlp")
 def _divides(instance: Config, attribute: Any, value: int) -> None:
     if instance.num_attention_heads % value:
         raise ValueError(
-            f"llama.Config: num_attention_heads={instance.num_attention_heads} is not a multiple of "
-            f"num_key_value_heads={value}"
+            f"llama.Config: num_attention_heads={instance.num_attention_heads} is not a multiple "
+            f"of num_key_value_heads={value}"
         )
 
 
@@ -79,7 +80,7 @@ def specs(config: Config) -> Tree:
     Example:
       >>> tiny = Config(vocab_size=8, hidden_size=4, intermediate_size=8, num_hidden_layers=1,
       ...               num_attention_heads=2)
-      >>> specs(tiny)["layers"][0]["attention"]["q"].shape
+      >>> specs(tiny)["layers"][0]["q"].shape
       (4, 4)
     """
     width, mlp, head = config.hidden_size, config.intermediate_size, config.head_dim
@@ -89,20 +90,19 @@ def specs(config: Config) -> Tree:
         return Spec((rows, columns), axes=axes, scale=config.initializer_range)
 
     norm = Spec((width,), axes=("embed",), init="ones")
+    # What joins the residual stream starts smaller, as in GPT-2: the sum of all layers keeps its
+    # size.
+    joining = config.initializer_range / math.sqrt(2 * config.num_hidden_layers)
     layer = {
-        "attention": {
-            "q": weight(width, q, ("embed", "heads")),
-            "k": weight(width, kv, ("embed", "kv_heads")),
-            "v": weight(width, kv, ("embed", "kv_heads")),
-            "o": weight(q, width, ("heads", "embed")),
-        },
         "attention_norm": norm,
-        "mlp": {
-            "gate": weight(width, mlp, ("embed", "mlp")),
-            "up": weight(width, mlp, ("embed", "mlp")),
-            "down": weight(mlp, width, ("mlp", "embed")),
-        },
+        "q": weight(width, q, ("embed", "heads")),
+        "k": weight(width, kv, ("embed", "kv_heads")),
+        "v": weight(width, kv, ("embed", "kv_heads")),
+        "o": attrs.evolve(weight(q, width, ("heads", "embed")), scale=joining),
         "mlp_norm": norm,
+        "gate": weight(width, mlp, ("embed", "mlp")),
+        "up": weight(width, mlp, ("embed", "mlp")),
+        "down": attrs.evolve(weight(mlp, width, ("mlp", "embed")), scale=joining),
     }
     tree = {
         "embed": weight(config.vocab_size, width, ("vocab", "embed")),
@@ -189,12 +189,12 @@ def _queries_keys_values(
     layer: Tree, config: Config, x: Tensor, tables: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return q [B, H, S, D / H] and k, v [B, K, S, D / H], turned by their positions."""
-    weights, batch = layer["attention"], tables[0][0].shape[0]
+    batch = tables[0][0].shape[0]
     heads, kinds = config.num_attention_heads, config.num_key_value_heads
     normed = rms_norm(x, layer["attention_norm"], config.rms_norm_eps)
-    q = split_heads(linear(normed, weights["q"]), batch, heads)
-    k = split_heads(linear(normed, weights["k"]), batch, kinds)
-    v = split_heads(linear(normed, weights["v"]), batch, kinds)
+    q = split_heads(linear(normed, layer["q"]), batch, heads)
+    k = split_heads(linear(normed, layer["k"]), batch, kinds)
+    v = split_heads(linear(normed, layer["v"]), batch, kinds)
     return position.rotate(q, tables[0]), position.rotate(k, tables[1]), v
 
 
@@ -202,10 +202,9 @@ def _after_attention(
     layer: Tree, config: Config, x: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor
 ) -> Tensor:
     """Attend, project, and go through the mlp, each beside the residual stream."""
-    mlp = layer["mlp"]
-    x = x + linear(merge_heads(attention.attend(q, k, v, bias)), layer["attention"]["o"])
+    x = x + linear(merge_heads(attention.attend(q, k, v, bias)), layer["o"])
     normed = rms_norm(x, layer["mlp_norm"], config.rms_norm_eps)
-    return x + swiglu(normed, mlp["gate"], mlp["up"], mlp["down"])
+    return x + swiglu(normed, layer["gate"], layer["up"], layer["down"])
 
 
 def _logits(params: Tree, config: Config, x: Tensor) -> Tensor:

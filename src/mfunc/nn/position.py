@@ -20,8 +20,8 @@ def frequencies(
     Args:
       head_dim: features of a head, even.
       theta: base wavelength, positions.
-      scaling: `(factor, low_freq_factor, high_freq_factor, original_max_position_embeddings)` of Llama 3.1:
-        slow rotations are divided by `factor`, fast ones kept, those between are mixed.
+      scaling: `(factor, low_freq_factor, high_freq_factor, original_max_position_embeddings)` of
+        Llama 3.1: slow rotations are divided by `factor`, fast ones kept, those between are mixed.
 
     Example:
       >>> frequencies(4, 10000.0)

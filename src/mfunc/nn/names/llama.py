@@ -16,16 +16,22 @@ OUTER = {
     "head": ("lm_head.weight", True),
 }
 LAYER = {
-    "attention/q": ("self_attn.q_proj.weight", True),
-    "attention/k": ("self_attn.k_proj.weight", True),
-    "attention/v": ("self_attn.v_proj.weight", True),
-    "attention/o": ("self_attn.o_proj.weight", True),
+    "q": ("self_attn.q_proj.weight", True),
+    "k": ("self_attn.k_proj.weight", True),
+    "v": ("self_attn.v_proj.weight", True),
+    "o": ("self_attn.o_proj.weight", True),
     "attention_norm": ("input_layernorm.weight", False),
-    "mlp/gate": ("mlp.gate_proj.weight", True),
-    "mlp/up": ("mlp.up_proj.weight", True),
-    "mlp/down": ("mlp.down_proj.weight", True),
+    "gate": ("mlp.gate_proj.weight", True),
+    "up": ("mlp.up_proj.weight", True),
+    "down": ("mlp.down_proj.weight", True),
     "mlp_norm": ("post_attention_layernorm.weight", False),
 }
+
+# Llama 3.1's rotary settings, in the order of `Config.rope_scaling`.
+ROPE = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+
+# What transformers takes, other than `Config` does, where a file says nothing.
+DEFAULTS = {"rms_norm_eps": 1e-6}
 
 # Settings that must have this value, since the model computes nothing else.
 FIXED = {
@@ -36,10 +42,11 @@ FIXED = {
     "pretraining_tp": 1,
 }
 # Keys that say nothing about what the model computes.
-UNUSED = frozenset(
-    "architectures auto_map bos_token_id dtype eos_token_id model_type pad_token_id torch_dtype "
-    "transformers_version unk_token_id use_cache _name_or_path".split()
-)
+UNUSED = frozenset((
+    "architectures", "auto_map", "bos_token_id", "dtype", "eos_token_id", "model_type",
+    "pad_token_id", "torch_dtype", "transformers_version", "unk_token_id", "use_cache",
+    "_name_or_path",
+))  # fmt: skip
 
 
 def names(config: Config) -> dict[str, tuple[str, bool]]:
@@ -48,7 +55,7 @@ def names(config: Config) -> dict[str, tuple[str, bool]]:
     Example:
       >>> tiny = Config(vocab_size=8, hidden_size=4, intermediate_size=8, num_hidden_layers=1,
       ...               num_attention_heads=2)
-      >>> names(tiny)["layers/0/attention/q"]
+      >>> names(tiny)["layers/0/q"]
       ('model.layers.0.self_attn.q_proj.weight', True)
     """
     outer = {
@@ -72,8 +79,8 @@ def from_hf(settings: dict[str, Any], where: str = "config.json") -> Config:
       where: its name, for errors.
 
     Raises:
-      ValueError: a key is unknown (the nearest known one is named), missing, or asks for something that
-        this model does not compute.
+      ValueError: a key is unknown (the nearest known one is named), missing, or asks for something
+        that this model does not compute.
 
     Example:
       >>> from_hf({"model_type": "llama", "vocab_size": 8, "hidden_size": 4, "intermediate_size": 8,
@@ -81,7 +88,7 @@ def from_hf(settings: dict[str, Any], where: str = "config.json") -> Config:
       2
     """
     known = {field.name for field in attrs.fields(Config)}
-    given = dict(settings)
+    given = DEFAULTS | settings
     given |= _rope(given.pop("rope_parameters", None) or given.pop("rope_scaling", None), where)
     for key in settings:
         if key not in known | FIXED.keys() | UNUSED | {"rope_parameters", "rope_scaling"}:
@@ -96,7 +103,7 @@ def from_hf(settings: dict[str, Any], where: str = "config.json") -> Config:
     missing = [
         field.name
         for field in attrs.fields(Config)
-        if field.default is attrs.NOTHING and field.name not in given
+        if field.default is attrs.NOTHING and given.get(field.name) is None
     ]
     if missing:
         raise ValueError(f"{where}: {', '.join(missing)} missing")
@@ -117,8 +124,10 @@ def _rope(settings: dict[str, Any] | None, where: str) -> dict[str, Any]:
         raise ValueError(
             f"{where}: rope_type {kind!r} is not computed here; 'default' and 'llama3' are"
         )
-    keys = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-    return theta | {"rope_scaling": tuple([settings[key] for key in keys])}
+    missing = [key for key in ROPE if key not in settings]
+    if missing:
+        raise ValueError(f"{where}: the rotary settings lack {', '.join(missing)}")
+    return theta | {"rope_scaling": tuple([settings[key] for key in ROPE])}
 
 
 def to_hf(config: Config) -> dict[str, Any]:
@@ -135,10 +144,8 @@ def to_hf(config: Config) -> dict[str, Any]:
     """
     settings = attrs.asdict(config)
     if config.rope_scaling is not None:
-        keys = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-        settings["rope_scaling"] = {"rope_type": "llama3"} | dict(
-            zip(keys, config.rope_scaling, strict=True)
-        )
+        scaling = dict(zip(ROPE, config.rope_scaling, strict=True))
+        settings["rope_scaling"] = {"rope_type": "llama3"} | scaling
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from mfunc import draw
+
+pytest.importorskip("matplotlib")
+from matplotlib import colormaps, image
+
+TAB = np.array(colormaps["tab10"].colors)
+WHITE = np.ones(3)
+LINE = np.array([0x1F, 0x4E, 0x79]) / 255
+
+
+def pixels_of(path, colour):
+    """How many pixels are of one RGB colour."""
+    return int((np.abs(image.imread(path)[..., :3] - colour) < 0.01).all(-1).sum())
+
+
+# --- losses ---
+
+
+def test_curves_side_by_side(tmp_path):
+    one = draw.losses(tmp_path / "new" / "one.png", {"pretrain": [3.0, 2.0, 1.0]})
+    two = draw.losses(tmp_path / "two.png", {"pretrain": [3.0, 2.0], "LoRA": [1.0]}, title="mine")
+    assert one == tmp_path / "new" / "one.png"
+    assert one.read_bytes().startswith(b"\x89PNG")
+    assert image.imread(two).shape[1] == 2 * image.imread(one).shape[1]
+    assert pixels_of(one, LINE) > 100
+
+
+def test_the_picture_shows_the_numbers(tmp_path):
+    falling = draw.losses(tmp_path / "a.png", {"x": [3.0, 2.0, 1.0]})
+    rising = draw.losses(tmp_path / "b.png", {"x": [1.0, 2.0, 3.0]})
+    again = draw.losses(tmp_path / "c.png", {"x": [3.0, 2.0, 1.0]})
+    assert not np.array_equal(image.imread(falling), image.imread(rising))
+    np.testing.assert_array_equal(image.imread(falling), image.imread(again))
+
+
+@pytest.mark.parametrize("curves", [{}, {"a": [1.0], "b": []}])
+def test_a_curve_needs_a_step(tmp_path, curves):
+    with pytest.raises(ValueError, match=r"draw.losses: every curve needs at least one step"):
+        draw.losses(tmp_path / "x.png", curves)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- pack ---
+
+
+def test_every_segment_has_its_colour_and_padding_none(tmp_path):
+    segment_ids = np.array([[1, 1, 2, 0], [1, 1, 1, 1]])
+    path = draw.pack(tmp_path / "sub" / "pack.png", segment_ids)
+    assert path == tmp_path / "sub" / "pack.png"
+    assert pixels_of(path, TAB[0]) > pixels_of(path, TAB[1]) > 1000
+    assert pixels_of(path, TAB[2]) == 0
+    full = draw.pack(tmp_path / "full.png", np.ones((2, 4), int))
+    assert pixels_of(path, WHITE) > pixels_of(full, WHITE)
+
+
+def test_tokens_that_are_not_trained_are_pale(tmp_path):
+    segment_ids, labels = np.array([[1, 1, 1, 1]]), np.array([[-100, -100, 5, 5]])
+    pale = 0.45 * TAB[0] + 0.55
+    marked = draw.pack(tmp_path / "a.png", segment_ids, labels)
+    plain = draw.pack(tmp_path / "b.png", segment_ids)
+    assert pixels_of(marked, pale) > 1000
+    assert pixels_of(plain, pale) == 0
+    assert pixels_of(plain, TAB[0]) > pixels_of(marked, TAB[0])
+
+
+def test_the_mask_is_that_of_the_first_row(tmp_path):
+    """Only the mask differs: many short documents leave less of the square than one long one."""
+    one = draw.pack(tmp_path / "one.png", np.array([[1] * 8]))
+    many = draw.pack(tmp_path / "many.png", np.array([np.arange(1, 9)]))
+    assert pixels_of(many, WHITE) > pixels_of(one, WHITE) * 1.1
+
+
+def test_only_so_many_rows_are_drawn(tmp_path):
+    rows = np.array([[1, 1]] * 3 + [[1, 2]] * 3)
+    assert pixels_of(draw.pack(tmp_path / "a.png", rows, rows=3), TAB[1]) == 0
+    assert pixels_of(draw.pack(tmp_path / "b.png", rows, rows=6), TAB[1]) > 1000
+
+
+@pytest.mark.parametrize("segment_ids", [np.zeros((0, 4), int), np.array([1, 1])])
+def test_a_pack_needs_rows(tmp_path, segment_ids):
+    with pytest.raises(
+        ValueError, match=r"draw.pack: segment_ids has shape \(.*\); it must be \[row"
+    ):
+        draw.pack(tmp_path / "x.png", segment_ids)
+
+
+# --- without matplotlib ---
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda path: draw.losses(path, {"a": [1.0]}),
+        lambda path: draw.pack(path, np.ones((1, 2), int)),
+    ],
+)
+def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch, call):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    message = r"mfunc.draw needs the extra `plot`: pip install 'mfunc\[plot\]'"
+    with pytest.raises(ImportError, match=message):
+        call(tmp_path / "x.png")

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor
+
+from mfunc import loss
+from mfunc.gradient import value_and_grad
+from mfunc.transform import jit
+
+B, S, V = 3, 7, 11
+RNG = np.random.default_rng(5)
+LABELS = np.where(RNG.random((B, S)) < 0.3, -100, RNG.integers(0, V, (B, S))).astype(np.int32)
+SEGMENTS = np.array([[1, 1, 1, 1, 1, 1, 1], [1, 1, 2, 3, 3, 3, 0], [1, 1, 1, 2, 2, 0, 0]], np.int32)
+
+
+def logits(scale: float = 3.0, seed: int = 0) -> np.ndarray:
+    numbers = np.random.default_rng(seed).standard_normal((B, S, V))
+    return (scale * numbers).astype(np.float32)
+
+
+def reference(scores, labels, segments=None):
+    """Losses and who is trained, in float64, a token at a time; and the gradient of the mean."""
+    scores = scores.astype(np.float64)
+    losses, trained = np.zeros(labels.shape), np.zeros(labels.shape)
+    gradient = np.zeros(scores.shape)
+    for row, column in np.ndindex(labels.shape[0], labels.shape[1] - 1):
+        target = labels[row, column + 1]
+        ends = segments is not None and segments[row, column] != segments[row, column + 1]
+        if target == -100 or ends:
+            continue
+        below = scores[row, column] - scores[row, column].max()
+        total = np.log(np.exp(below).sum())
+        losses[row, column], trained[row, column] = total - below[target], 1
+        gradient[row, column] = np.exp(below - total)
+        gradient[row, column, target] -= 1
+    count = max(trained.sum(), 1)
+    return losses, trained, losses.sum() / count, gradient / count
+
+
+def mean_loss(scores, labels, segments=None):
+    return loss.next_token_loss(scores, labels, segments)
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    return jit(value_and_grad(mean_loss, has_aux=True))
+
+
+@pytest.mark.parametrize("segments", [None, SEGMENTS], ids=["one", "packed"])
+@pytest.mark.parametrize("scale", [0.0, 3.0, 1000.0])
+def test_agrees_with_float64(compiled, scale, segments):
+    scores, labels = logits(scale), Tensor(LABELS)
+    given = None if segments is None else Tensor(segments)
+    losses, trained, mean, gradient = reference(scores, LABELS, segments)
+    seen = loss.token_losses(Tensor(scores), labels, given)
+    np.testing.assert_allclose(seen[0].asnumpy(), losses, rtol=2e-6, atol=1e-6)
+    np.testing.assert_array_equal(seen[1].asnumpy(), trained)
+    for fn in (compiled, value_and_grad(mean_loss, has_aux=True)):
+        (value, count), by_logits = fn(Tensor(scores), labels, given)
+        assert (value.shape, value.dtype, float(count)) == ((), ms.float32, trained.sum())
+        np.testing.assert_allclose(float(value), mean, rtol=2e-6)
+        np.testing.assert_allclose(by_logits.asnumpy(), gradient, rtol=1e-4, atol=2e-8)
+
+
+def test_labels_are_shifted_once():
+    """Scores at t are for label t + 1: certain of it, they cost nothing; of label t, much."""
+    labels = np.arange(S)[None].astype(np.int32)
+    following = 50.0 * np.eye(V, dtype=np.float32)[np.roll(labels, -1, 1)]
+    same = 50.0 * np.eye(V, dtype=np.float32)[labels]
+    assert float(mean_loss(Tensor(following), Tensor(labels))[0]) < 1e-6
+    assert abs(float(mean_loss(Tensor(same), Tensor(labels))[0]) - 50.0) < 1e-4
+
+
+def test_targets_by_hand():
+    labels = Tensor([[4, 5, 6, 7, 8, -100]], ms.int32)
+    segments = Tensor([[1, 1, 2, 2, 2, 0]], ms.int32)
+    assert loss.next_targets(labels).asnumpy().tolist() == [[5, 6, 7, 8, -100, -100]]
+    ends = [[5, -100, 7, 8, -100, -100]]
+    assert loss.next_targets(labels, segments).asnumpy().tolist() == ends
+    padded = Tensor([[1, 1, 1, 0, 0, 0]], ms.int32)  # padding predicts nothing, if it is unlabelled
+    labels = Tensor([[4, 5, 6, -100, -100, -100]], ms.int32)
+    assert loss.next_targets(labels, padded).asnumpy().tolist() == [[5, 6, *[-100] * 4]]
+
+
+@pytest.mark.parametrize("length", [1, S])
+def test_nothing_trained_costs_nothing(compiled, length):
+    labels = np.full((B, length), -100, np.int32)
+    (value, count), by_logits = compiled(Tensor(logits()[:, :length]), Tensor(labels), None)
+    assert (float(value), float(count)) == (0.0, 0.0)
+    assert not by_logits.asnumpy().any()
+
+
+def test_what_is_ignored_does_not_matter(compiled):
+    """Neither the scores where nothing is trained nor any number there, however large."""
+    scores, other = logits(), logits(seed=1) * 1e4
+    trained = reference(scores, LABELS, SEGMENTS)[1] > 0
+    mixed = np.where(trained[..., None], scores, other)
+    (one, _), gradient = compiled(Tensor(scores), Tensor(LABELS), Tensor(SEGMENTS))
+    (two, _), changed = compiled(Tensor(mixed), Tensor(LABELS), Tensor(SEGMENTS))
+    assert float(one) == float(two)
+    np.testing.assert_array_equal(gradient.asnumpy(), changed.asnumpy())
+    assert not gradient.asnumpy()[~trained].any()
+
+
+def test_batches_join_by_their_counts():
+    scores, labels, segments = logits(), LABELS, SEGMENTS
+    whole, count = mean_loss(Tensor(scores), Tensor(labels), Tensor(segments))
+    rows = [
+        mean_loss(*(Tensor(x[i : i + 1]) for x in (scores, labels, segments))) for i in range(B)
+    ]
+    assert float(count) == sum(float(n) for _, n in rows)
+    joined = sum(float(mean) * float(n) for mean, n in rows) / float(count)
+    np.testing.assert_allclose(float(whole), joined, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [ms.float16, ms.bfloat16])
+def test_halves_are_summed_in_float32(dtype):
+    scores = Tensor(logits()).astype(dtype)
+    mean = reference(scores.astype(ms.float32).asnumpy(), LABELS)[2]
+    value, count = mean_loss(scores, Tensor(LABELS))
+    assert (value.dtype, count.dtype) == (ms.float32, ms.float32)
+    np.testing.assert_allclose(float(value), mean, rtol=2e-6)

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.trees import assert_close, tensor, trees
+
+from mfunc import staging, tree
+from mfunc.staging import SLOT
+from mfunc.transform import jit
+
+CONSTANTS = st.one_of(st.integers(-3, 3), st.booleans(), st.floats(-3, 3), st.just("tanh"))
+PATTERNS = trees(st.one_of(st.just(SLOT), CONSTANTS), namedtuples=False)
+
+
+def filled(pattern: Any) -> tuple[Any, list[str]]:
+    """The pattern with a word in each slot, and the words."""
+    leaves, structure = tree.flatten(pattern)
+    words = iter(f"value {i}" for i in range(len(leaves)))
+    put = [next(words) if leaf is SLOT else leaf for leaf in leaves]
+    return tree.unflatten(structure, put), [
+        leaf for leaf, was in zip(put, leaves, strict=True) if was is SLOT
+    ]
+
+
+@given(st.lists(PATTERNS, max_size=3))
+def test_what_is_taken_apart_is_rebuilt(patterns):
+    """`reach` takes the traced values out of trees; a function written by `rebuild` undoes it."""
+    trees_, values = zip(*map(filled, patterns), strict=True) if patterns else ((), ())
+    passed = [text for i, p in enumerate(patterns) for text in staging.reach(p, f"trees[{i}]")]
+    taken = [eval(text, {"trees": trees_}) for text in passed]
+    assert taken == [value for some in values for value in some]
+    names, texts, constants = staging.rebuild(patterns)
+    text = f"def again({', '.join(names)}):\n    return [{', '.join(texts)}]"
+    again = staging.write("again", text, **constants)(*taken)
+    assert [tree.flatten(t) for t in again] == [tree.flatten(t) for t in trees_]
+
+
+@given(PATTERNS)
+def test_build_of_reach_is_the_tree(pattern):
+    node = filled(pattern)[0]
+    found = iter(staging.reach_all(pattern, "node"))
+    text = staging.build(pattern, lambda _: next(found))
+    assert tree.flatten(eval(text, {"node": node})) == tree.flatten(node)
+
+
+@given(st.text(), st.text())
+def test_any_key_survives(one, other):
+    pattern = {one: SLOT, other: (SLOT,)}
+    names, [text], _ = staging.rebuild([pattern])
+    built = staging.write("again", f"def again({', '.join(names)}):\n    return {text}")
+    node = filled(pattern)[0]
+    values = [eval(text, {"p": node}) for text in staging.reach(pattern, "p")]
+    assert built(*values) == node
+
+
+def test_rebuild_numbers_through_all_trees():
+    names, texts, constants = staging.rebuild([(SLOT, 1), {"k": SLOT, "j": "x"}], "v")
+    assert names == ["v0", "v1"]
+    assert texts == ["(v0, v_0)", "{'j': v_1, 'k': v1}"]
+    assert constants == {"v_0": 1, "v_1": "x"}
+
+
+@pytest.mark.parametrize(
+    ("value", "shape", "wanted"),
+    [
+        (None, [2, 2], SLOT),
+        (None, [], SLOT),
+        (None, None, None),
+        (3, [], 3),
+        (
+            {"b": None, "a": (None, None, 2.5)},
+            [[1], ([3], None, [])],
+            {"a": (SLOT, None, 2.5), "b": SLOT},
+        ),
+        ([None], [[4]], [SLOT]),
+        ((), (), ()),
+    ],
+)
+def test_pattern_tells_traced_values_from_constants(value, shape, wanted):
+    assert staging.pattern(value, shape) == wanted
+
+
+@given(PATTERNS, PATTERNS)
+def test_frozen_is_equal_for_what_one_text_fits(a, b):
+    """Not `==`: True, 1 and 1.0 are equal, but are three constants."""
+
+    def exact(pattern: Any) -> str:
+        return repr(staging.build(pattern, lambda leaf: f"{type(leaf).__name__} {leaf!r}"))
+
+    one, other = staging.frozen(a), staging.frozen(b)
+    zero = any(leaf == 0 for leaf in [*tree.leaves(a), *tree.leaves(b)] if leaf is not SLOT)
+    assert (one == other) == (exact(a) == exact(b)) or zero  # but 0.0 and -0.0 are one constant
+    assert one != other or hash(one) == hash(other)
+
+
+@pytest.mark.parametrize("values", [(1, 1.0), (1, True), (0.0, False), ("a", "b"), (SLOT, "*")])
+def test_frozen_keeps_constants_apart(values):
+    one, other = (staging.frozen([{"k": value}]) for value in values)
+    assert one != other
+
+
+def test_written_functions_have_source_and_constants():
+    add = staging.write("add", "def add(x):\n    # by the constant\n    return x + by", by=2)
+    more = staging.write("add", "def add(x):\n    return x + by", by=30)
+    assert (add(1), more(1)) == (3, 31)
+    assert (
+        inspect.getsource(add)
+        == "    def add(x):\n        # by the constant\n        return x + by\n"
+    )
+    assert inspect.getsourcefile(add) != inspect.getsourcefile(more)
+
+
+def test_long_brackets_are_split_into_lines():
+    """One line of all leaves would take the compiler quadratic time."""
+    text = staging.build([SLOT] * 100, lambda _: "a_name")
+    assert max(map(len, text.splitlines())) < 100
+    assert eval(text, {"a_name": 1}) == [1] * 100
+    assert "\n" not in staging.build([SLOT] * 5, lambda _: "a_name")
+
+
+def add(a, b):
+    return a + b
+
+
+def test_stages_of_one_writer_do_not_mix():
+    """The compiler knows a primitive by its name, so each stage has its own."""
+
+    def stage(by: float) -> staging.Stage:
+        def write_scale(seen):
+            return staging.write("scale", "def scale(x):\n    return x * by", by=by)
+
+        return staging.Stage(write_scale)
+
+    two, three = stage(2.0), stage(3.0)
+
+    def both(x):
+        return two(x)(x), three(x)(x)
+
+    x = tensor(3)
+    assert two.name != three.name
+    assert_close(jit(both)(x), (x * 2.0, x * 3.0))
+
+
+def test_a_stage_sees_containers_shapes_and_constants():
+    said = []
+
+    def write_note(seen):
+        said.extend(seen)
+        return unchanged
+
+    note = staging.Stage(write_note)
+
+    def noting(node, n):
+        return note(node, n, "word", None)(node["w"])
+
+    jit(noting)({"w": tensor(2, 3), "k": [None, tensor(4)]}, 5)
+    node, number, word, nothing = said
+    assert node.pattern == {"k": [None, SLOT], "w": SLOT}
+    assert node.shape[1] == [2, 3]
+    assert (number.pattern, word.pattern, nothing.pattern) == (SLOT, "word", None)
+
+
+def unchanged(x):
+    return x
+
+
+def test_a_difference_found_while_compiling_reads_like_python():
+    """No C++ in the message, and the function compiles when it is called rightly afterwards."""
+
+    def summed(a, b):
+        return tree.map(add, a, b)
+
+    fast, x = jit(summed), tensor(2)
+    with pytest.raises(ValueError, match=r"^tree.map: tree 1 has no leaf at layers/0/b") as caught:
+        fast({"layers": ({"w": x, "b": x},)}, {"layers": ({"w": x},)})
+    assert "mindspore/" not in str(caught.value).split("\n")[0]
+    assert_close(fast({"a": x}, {"a": x}), {"a": x + x})

@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import math
+
+import mindspore as ms
+import numpy as np
+import pytest
+
+import mfunc.data as md
+from mfunc import random, tree
+from mfunc.adapt import lora
+from mfunc.auto import from_pretrained
+from mfunc.loss import next_token_loss
+from mfunc.nn import llama
+from mfunc.optim import adamw, chain, clip_by_global_norm, sgd
+from mfunc.schedule import cosine
+from mfunc.train import evaluate, fit, init_state, train_step
+from mfunc.transform import jit
+
+CONFIG = llama.Config(
+    vocab_size=16, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+    initializer_range=0.3,
+)  # fmt: skip
+OPTIMIZER = chain(clip_by_global_norm(1.0), adamw(1e-2))
+STEPS = 30
+
+
+def language_loss(params, batch):
+    logits = llama.apply(params, CONFIG, batch["input_ids"])
+    return next_token_loss(logits, batch["labels"])
+
+
+def batches(steps, seed=0):
+    """Counting up modulo 16 from anywhere: every next token can be known."""
+    for start in np.random.default_rng(seed).integers(0, 16, (steps, 4, 1)):
+        ids = ((start + np.arange(12)) % 16).astype(np.int32)
+        yield {"input_ids": ids, "labels": np.where(np.arange(12) < 2, -100, ids).astype(np.int32)}
+
+
+def bits(node):
+    return [leaf.asnumpy().tobytes() for leaf in tree.leaves(node)]
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """One run of a tiny LLaMA: the state before, its bits then, and all that `fit` gave."""
+    state = init_state(llama.init(random.key(0), CONFIG), OPTIMIZER)
+    before, step = bits(state), train_step(language_loss, OPTIMIZER)
+    return state, before, list(fit(step, state, batches(STEPS), total=STEPS, progress=False)), step
+
+
+# --- fit ---
+
+
+def test_the_loss_falls(trained):
+    losses = [metrics["loss"] for _, metrics in trained[2]]
+    assert losses[0] > 2.0
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_the_state_given_is_unchanged_and_the_last_one_is_trained(trained):
+    state, before, run, _ = trained
+    assert bits(state) == before
+    last = run[-1][0]
+    assert tree.flatten(last)[1] == tree.flatten(state)[1]
+    assert all(a != b for a, b in zip(bits(last["params"]), bits(state["params"]), strict=True))
+    assert int(last["optimizer"][1]["count"]) == STEPS
+
+
+def test_yielded_states_are_values(trained):
+    """The state of a step is not written over by later ones: training can go on from any."""
+    _, _, run, step = trained
+    again = list(fit(step, run[9][0], list(batches(STEPS))[10:], progress=False))
+    assert bits(again[-1][0]) == bits(run[-1][0])
+    assert [m["loss"] for _, m in again] == [m["loss"] for _, m in run[10:]]
+
+
+def test_metrics_are_those_of_the_docstring(trained):
+    metrics = [metrics for _, metrics in trained[2]]
+    names = ["loss", "running_loss", "seconds", "step", "tokens", "tokens_per_second"]
+    assert all(sorted(m) == names for m in metrics)
+    assert all(type(value) in (int, float) for m in metrics for value in m.values())
+    assert [m["step"] for m in metrics] == list(range(1, STEPS + 1))
+    assert {m["tokens"] for m in metrics} == {4 * 10}
+    seconds = [m["seconds"] for m in metrics]
+    assert 0 < seconds[0] < seconds[-1]
+    assert seconds == sorted(seconds)
+    assert metrics[0]["tokens_per_second"] == 0.0
+    since = seconds[-1] - seconds[0]
+    assert metrics[-1]["tokens_per_second"] == pytest.approx(40 * (STEPS - 1) / since)
+
+
+def test_one_compilation_serves_all_steps(trained):
+    assert trained[3].compiles() == 1
+
+
+def script(*metrics):
+    """A step that only says what its metrics are."""
+    told = iter(metrics)
+    return lambda state, batch: (state + batch, next(told))
+
+
+def test_running_loss_is_weighted_by_tokens_and_forgets():
+    first, second = {"loss": 4.0, "tokens": 10.0}, {"loss": 1.0, "tokens": 30.0}
+    run = [m["running_loss"] for _, m in fit(script(first, second), 0, [1, 1], progress=False)]
+    assert run == [4.0, pytest.approx((0.95 * 10 * 4 + 30 * 1) / (0.95 * 10 + 30))]
+    alone = [
+        m["running_loss"]
+        for _, m in fit(script({"loss": 2.0, "tokens": 0.0}), 0, [1], progress=False)
+    ]
+    assert alone == [2.0]
+
+
+def test_a_step_may_tell_more_and_need_not_count_tokens():
+    step = script({"loss": 3.0, "norm": np.float32(2.0)}, {"loss": ms.Tensor(1.0), "norm": 1})
+    run = list(fit(step, 10, [1, 2], progress=False))
+    assert [(state, m["loss"], m["norm"]) for state, m in run] == [(11, 3.0, 2.0), (13, 1.0, 1.0)]
+    assert run[1][1]["running_loss"] == pytest.approx((0.95 * 3 + 1) / 1.95)
+
+
+def test_frozen_trees_reach_every_step():
+    def step(state, batch, one, two):
+        return state + batch * one["a"] + two, {"loss": 0.0}
+
+    run = fit(step, 0, [1, 2], {"a": 10}, 5, progress=False)
+    assert [state for state, _ in run] == [15, 40]
+
+
+def test_fit_is_lazy_and_stops_where_its_caller_stops():
+    taken = []
+    run = fit(
+        script(*[{"loss": 1.0}] * 9), 0, (taken.append(i) or i for i in range(9)), progress=False
+    )
+    assert taken == []
+    next(run), next(run)
+    run.close()
+    assert taken == [0, 1]
+
+
+def test_no_batches_no_steps():
+    assert list(fit(script(), 0, [], progress=False)) == []
+
+
+def test_the_bar_tells_the_running_loss(capsys):
+    list(fit(script({"loss": 1.25, "tokens": 1000.0}), 0, [1], description="warm", total=1))
+    bar = capsys.readouterr().err
+    assert "warm" in bar
+    assert "1/1" in bar
+    assert "loss 1.250, 0 tokens/s" in bar
+    list(fit(script({"loss": 1.25}), 0, [1], progress=False))
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(loss):
+    run = fit(script({"loss": 1.0}, {"loss": loss}, {"loss": 1.0}), 0, [1, 1, 1], progress=False)
+    next(run)
+    with pytest.raises(
+        FloatingPointError, match=rf"fit: the loss is {loss} at step 2; lower the lea"
+    ):
+        next(run)
+
+
+# --- train_step ---
+
+
+def line(params, batch, frozen):
+    error = params["a"] * batch["x"] + frozen["b"] - batch["y"]
+    return (error * error).mean(), batch["x"].sum()
+
+
+def test_a_step_written_out_and_frozen_trees_are_left_alone():
+    """a = 2, b = 1: errors (2x + 1 - y) are 3 and 1, so the loss is 5 and its slope in a is 5."""
+    params, frozen = {"a": ms.Tensor([2.0])}, {"b": ms.Tensor([1.0])}
+    batch = {"x": np.float32([1.0, 2.0]), "y": np.float32([0.0, 4.0])}
+    state, before = init_state(params, sgd(0.1)), bits((params, frozen))
+    after, metrics = train_step(line, sgd(0.1))(state, batch, frozen)
+    assert (float(metrics["loss"]), float(metrics["tokens"])) == (5.0, 3.0)
+    assert tree.paths(after) == ["optimizer/count", "params/a"]
+    np.testing.assert_allclose(after["params"]["a"].asnumpy(), [1.5], rtol=1e-6)
+    assert bits((params, frozen)) == before
+
+
+# --- evaluate ---
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Nine rows of which some have few trained tokens, one none."""
+    rng = np.random.default_rng(1)
+    ids = rng.integers(0, 16, (9, 8)).astype(np.int32)
+    trained = np.arange(8) >= np.array([0, 1, 7, 5, 8, 2, 3, 6, 0])[:, None]
+    return {"input_ids": ids, "labels": np.where(trained, ids, -100).astype(np.int32)}
+
+
+def test_the_result_does_not_depend_on_batching(rows):
+    params, loss = llama.init(random.key(2), CONFIG), jit(language_loss)
+
+    def batched(size):
+        return [{k: v[i : i + size] for k, v in rows.items()} for i in range(0, 9, size)]
+
+    whole = evaluate(loss, params, batched(9))
+    assert whole["tokens"] == (rows["labels"][:, 1:] != -100).sum()
+    assert whole["perplexity"] == pytest.approx(math.exp(whole["loss"]))
+    for size in (1, 3):
+        assert evaluate(loss, params, batched(size)) == pytest.approx(whole, rel=1e-6)
+    plain = np.mean([float(loss(params, batch)[0]) for batch in batched(1)])
+    assert abs(plain - whole["loss"]) > 1e-3, "a mean of means is something else"
+
+
+def test_frozen_trees_reach_the_loss():
+    seen = evaluate(lambda params, batch, frozen: (params + batch + frozen, 2), 1, [10, 30], 100)
+    assert seen == {"loss": 121.0, "perplexity": math.exp(121.0), "tokens": 4.0}
+
+
+@pytest.mark.parametrize("given", [[], [0.0, 0.0]])
+def test_nothing_to_measure_is_an_error(given):
+    with pytest.raises(ValueError, match=r"evaluate: no trained token in any batch; nothing can"):
+        evaluate(lambda params, batch: (1.0, batch), {}, given)
+
+
+# --- a real model and real rows ---
+
+MATHS = md.Template(user="Question: {content}\nAnswer: ", assistant="{content}")
+
+
+@pytest.fixture(scope="module")
+def stories_and_maths(shared):
+    """stories260K, and GSM8K rows packed to 256 tokens by its tokenizer."""
+    stories = from_pretrained(shared / "data" / "checkpoints" / "stories260K")
+    read = md.compose(
+        md.pack(256),
+        md.truncate(256, policy="drop"),
+        md.tokenize(stories.tokenizer, append_eos=True, prepend_bos=True),
+        md.chat(style="alpaca", template=MATHS),
+    )
+    file, fields = (
+        shared / "data" / "gsm8k" / "train.jsonl",
+        {"instruction": "question", "output": "answer"},
+    )
+    rows = next(iter(md.read(file, fields=fields, chunk_rows=800)))
+    return stories, read(rows)
+
+
+@pytest.mark.slow
+def test_lora_teaches_a_real_model_maths_and_merges(stories_and_maths):
+    (model, config, params, _), packed = stories_and_maths
+    settings = lora.Config(rank=8, alpha=16, targets=("layers/*/q", "layers/*/v"))
+
+    def loss(adapter, batch, frozen):
+        segments = batch["segment_ids"]
+        logits = model.apply(
+            lora.apply(frozen, adapter, settings), config, batch["input_ids"],
+            segment_ids=segments, position_ids=batch["position_ids"],
+        )  # fmt: skip
+        return next_token_loss(logits, batch["labels"], segments)
+
+    optimizer = chain(clip_by_global_norm(1.0), adamw(cosine(1e-2, total_steps=30, warmup_steps=3)))
+    state, before = init_state(lora.init(random.key(0), params, settings), optimizer), bits(params)
+    given = md.take(60)(packed)
+    step, batched = train_step(loss, optimizer), md.batch(2)(given)
+    run = list(fit(step, state, batched, params, progress=False))
+    losses = [metrics["loss"] for _, metrics in run]
+    assert len(losses) == 30
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+    assert bits(params) == before
+
+    adapter, ids = run[-1][0]["params"], ms.Tensor(given["input_ids"][:2])
+    beside = model.apply(lora.apply(params, adapter, settings), config, ids).asnumpy()
+    merged = model.apply(lora.merge(params, adapter, settings), config, ids).asnumpy()
+    np.testing.assert_allclose(merged, beside, rtol=1e-4, atol=1e-4)
+    assert np.abs(merged - model.apply(params, config, ids).asnumpy()).max() > 0.1
