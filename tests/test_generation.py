@@ -7,7 +7,7 @@ from tests import bigram
 from tests.bigram import cycle
 from tests.tiny_llama import GOLDEN, tiny_llama
 
-from mfunc import random, tree
+from mfunc import generation, random, tree
 from mfunc.auto import from_pretrained
 from mfunc.generation import generate, stream
 from mfunc.nn import llama
@@ -96,11 +96,18 @@ def test_eos_cuts_a_row_and_leaves_the_others_alone():
     assert {row.dtype for row in rows} == {np.dtype(np.int32)}
 
 
-def test_it_stops_when_every_row_has_ended():
-    """A million more were allowed: this ends only because it stops."""
+def test_it_stops_when_every_row_has_ended(monkeypatch):
+    calls, decode_step = [], generation._decode_step
+
+    def counted(model, config):
+        step = decode_step(model, config)
+        return lambda *args: calls.append(1) or step(*args)
+
+    monkeypatch.setattr(generation, "_decode_step", counted)
     params = cycle([1, 2, 3])
-    rows = generate(bigram, params, BYTES, [[1], [2]], max_new_tokens=10**6, eos_id=3)
+    rows = generate(bigram, params, BYTES, [[1], [2]], max_new_tokens=40, eos_id=3)
     assert lists(rows) == [[2], []]
+    assert len(calls) == 2
 
 
 def test_no_prompts_give_no_rows():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import mindspore as ms
 import numpy as np
@@ -88,6 +89,12 @@ def test_metrics_are_those_of_the_docstring(trained):
     assert metrics[0]["tokens_per_second"] == 0.0
     since = seconds[-1] - seconds[0]
     assert metrics[-1]["tokens_per_second"] == pytest.approx(40 * (STEPS - 1) / since)
+
+
+def test_seconds_count_from_the_start():
+    began = time.perf_counter()
+    ((_, metrics),) = fit(script({"loss": 1.0}), 0, [1], progress=False)
+    assert 0 < metrics["seconds"] < time.perf_counter() - began
 
 
 def test_one_compilation_serves_all_steps(trained):

@@ -119,7 +119,7 @@ def load(path: str | os.PathLike[str], like: Tree) -> Tree:
     arrays = read_arrays(path)
     paths, structure = tree.paths(like), tree.flatten(like)[1]
     missing = [name for name in paths if name not in arrays]
-    extra = [name for name in arrays if name not in set(paths)]
+    extra = sorted(arrays.keys() - set(paths))
     if missing or extra:
         raise ValueError(f"{path}: {missing_and_extra(missing, extra)}")
     params = tree.unflatten(structure, [ms.Tensor(arrays[name]) for name in paths])
