@@ -100,6 +100,15 @@ def test_the_same_bits_everywhere(compiled, seed):
     assert [graph.compiles() for graph in compiled] == [1, 1]
 
 
+def test_a_step_may_be_a_traced_number():
+    """Steps count in Python; a new one compiles nothing."""
+    fast = jit(random.fold_in)
+    for step in (0, 5, 2**32 - 1):
+        assert_close(fast(KEY, step), random.fold_in(KEY, step))
+        assert_close(random.fold_in(Tensor(KEY), step), random.fold_in(KEY, step))
+    assert fast.compiles() == 1
+
+
 @pytest.mark.parametrize("seed", [-1, 2**64])
 def test_a_seed_out_of_range_is_refused(seed):
     with pytest.raises(ValueError, match=f"^random.key: seed is {seed}; it must be from 0 to"):

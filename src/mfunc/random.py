@@ -67,7 +67,7 @@ def fold_in(key: Key, data: int | str) -> Key:
 
     Args:
       key: uint32 [2].
-      data: an int in [0, 2**32) or an int Tensor without shape inside a compiled step; a string
+      data: an int in [0, 2**32), in a compiled step also an int Tensor without shape; a string
         stands for its CRC-32.
 
     Example:
@@ -78,7 +78,7 @@ def fold_in(key: Key, data: int | str) -> Key:
       jax 0.10 `jax.random.fold_in`.
     """
     number = zlib.crc32(data.encode()) if isinstance(data, str) else data
-    high, low = _encrypt(key, _word(key, number))
+    high, low = _encrypt(key, _counter(key, number))
     return _stack_last(high, low)[0]
 
 
@@ -193,11 +193,15 @@ def _iota(like: Array, n: int) -> Array:
 
 def _word(like: Array, value: Any) -> Array:
     """Return one number as uint32 [1]."""
-    if isinstance(value, Tensor):
-        return ops.cast(value, ms.uint32).reshape((1,))
-    if isinstance(like, np.ndarray):
-        return np.array([value], dtype=np.uint32)
-    return Tensor(np.array([value], dtype=np.uint32))
+    number = np.array([value], dtype=np.uint32)
+    return number if isinstance(like, np.ndarray) else Tensor(number)
+
+
+def _counter(like: Array, value: Any) -> Array:
+    """Return one number, which a graph may know as a variable only, as uint32 [1]."""
+    if isinstance(like, np.ndarray) and not isinstance(value, Tensor):
+        return _word(like, value)
+    return ops.cast(value, ms.uint32).reshape((1,))
 
 
 def _rotate(x: Array, by: int) -> Array:

@@ -159,7 +159,7 @@ def test_batches_come_in_another_order_each_epoch():
         tokenizer=None, template="alpaca", preset=finetune_settings.PRESETS["tiny"], seed=3
     )
     rows = {"input_ids": md.Ragged.from_rows([[i] for i in range(8)])}
-    seen = [int(batch["input_ids"].values[0]) for batch in dataset.batches(rows, 16)]
+    seen = [int(batch["input_ids"][0][0]) for batch in dataset.batches(rows, 16)]
     assert sorted(seen[:8]) == sorted(seen[8:]) == list(range(8))
     assert seen[:8] != seen[8:]
-    assert seen == [int(batch["input_ids"].values[0]) for batch in dataset.batches(rows, 16)]
+    assert seen == [int(batch["input_ids"][0][0]) for batch in dataset.batches(rows, 16)]
