@@ -32,7 +32,7 @@ from finetune_settings import Preset, parse
 from mfunc.adapt import lora
 from mfunc.nn import llama
 
-ANSWER_TOKENS = 128  # how long an answer may get when it is evaluated
+ANSWER_TOKENS = 96  # how long an answer may get when it is evaluated
 TEMPLATE = md.Template(
     prefix="<s>",
     user="Question: {content}\nAnswer: ",
@@ -231,9 +231,11 @@ def adamw(rate: float, steps: int, warmup: int, weight_decay: float) -> mf.Optim
     schedule = mf.schedule.cosine(
         rate, total_steps=steps, warmup_steps=min(warmup, steps), end=0.03 * rate
     )
-    return mf.optim.chain(
-        mf.optim.clip_by_global_norm(1.0),
-        mf.optim.adamw(schedule, b2=0.95, weight_decay=weight_decay),
+    return mf.optim.flatten(
+        mf.optim.chain(
+            mf.optim.clip_by_global_norm(1.0),
+            mf.optim.adamw(schedule, b2=0.95, weight_decay=weight_decay),
+        )
     )
 
 
@@ -311,7 +313,7 @@ def solve(
     ids = [row.tolist() for row in prompt(rows)["input_ids"]]
     answers = mf.generate(
         model, params, config, ids, max_new_tokens=ANSWER_TOKENS, eos_id=dataset.tokenizer.eos_id,
-        batch_size=50, progress=True,
+        batch_size=100, progress=True,
     )  # fmt: skip
     texts = [dataset.tokenizer.decode(answer) for answer in answers]
     right = [same_answer(text, wanted) for text, wanted in zip(texts, rows["output"], strict=True)]

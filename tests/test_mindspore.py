@@ -22,7 +22,7 @@ from tests.trees import assert_close, tensor
 
 from mfunc import loss, tree
 from mfunc.gradient import grad, value_and_grad
-from mfunc.transform import block, jit, whole
+from mfunc.transform import block, jit
 
 
 def vector(*numbers: float) -> Tensor:
@@ -381,55 +381,7 @@ def test_numpy_on_the_way_cuts_an_eager_gradient():
     assert_close(grad(ours)(base)[1], 2 * base[1])
 
 
-# --- views, constants ---
-
-
-@ms.no_inline
-def square(x):
-    return x * x
-
-
-@ms.jit
-def square_of(x):
-    return square(x)
-
-
-@block
-def our_square(x):
-    return x * x
-
-
-def our_square_of(x):
-    return our_square(x)
-
-
-GRID = np.arange(1, 13, dtype=np.float32).reshape(3, 4)
-
-
-@pytest.mark.parametrize(
-    "view",
-    [
-        lambda w: w[1],
-        lambda w: w[:, 1:3],
-        lambda w: w.T,
-        lambda w: ops.split(w, 2, axis=1)[1],
-        lambda w: ops.broadcast_to(w[1], (2, 4)),
-    ],
-    ids=["row", "columns", "transposed", "split", "broadcast"],
-)
-def test_views_into_a_no_inline_function_are_garbage(view):
-    w = Tensor(GRID) * 1.0
-    wanted = view(Tensor(GRID)).asnumpy() ** 2
-    assert not any(np.array_equal(square_of(view(w)).asnumpy(), wanted) for _ in range(4))
-    assert_close(square_of(whole(view(w))), wanted)
-    assert_close(jit(our_square_of)(view(w)), wanted)
-
-
-def test_contiguous_is_not_whole():
-    """The first row is contiguous and starts at 0, so `contiguous` gives the view itself."""
-    row = Tensor(GRID)[0]
-    assert row.contiguous().untyped_storage().size() > row.nbytes
-    assert whole(row).untyped_storage().size() == row.nbytes
+# --- constants (views are in test_views.py) ---
 
 
 def closing_over(kept):

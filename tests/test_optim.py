@@ -8,7 +8,15 @@ import pytest
 from tests.golden.inputs import optim_problem
 
 from mfunc import optim, tree
-from mfunc.optim import adamw, apply_updates, chain, clip_by_global_norm, global_norm, sgd
+from mfunc.optim import (
+    adamw,
+    apply_updates,
+    chain,
+    clip_by_global_norm,
+    flatten,
+    global_norm,
+    sgd,
+)
 from mfunc.schedule import cosine
 from mfunc.transform import jit
 
@@ -24,7 +32,8 @@ OPTIMIZERS = {
     "clip_adamw": chain(clip_by_global_norm(1.0), adamw(1e-2, **SETTINGS)),
     "sgd": sgd(1e-2),
 }
-EVERY = {**OPTIMIZERS, "clip": clip_by_global_norm(1.0)}
+FLAT = {f"flatten({name})": flatten(optimizer) for name, optimizer in OPTIMIZERS.items()}
+EVERY = {**OPTIMIZERS, **FLAT, "clip": clip_by_global_norm(1.0)}
 
 
 def tensors(arrays, dtype=ms.float32):
@@ -53,17 +62,18 @@ def test_the_problem_is_the_one_of_the_golden_file():
 
 
 @pytest.mark.parametrize("way", ["eager", "compiled"])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", [*OPTIMIZERS, *FLAT])
 def test_parameters_after_1_10_and_100_steps(name, way):
-    optimizer = OPTIMIZERS[name]
+    optimizer = EVERY[name]
     step = jit(step_of(optimizer)) if way == "compiled" else step_of(optimizer)
+    source = name.removeprefix("flatten(").removesuffix(")")
     params = tensors(PARAMS)
     state = optimizer.init(params)
     for number, grads in enumerate(GRADS, 1):
         params, state = step(params, state, tensors(grads))
         if number in (1, 10, 100):
             for leaf, seen in params.items():
-                wanted = GOLDEN[f"{name}/float64/step{number}/{leaf}"]
+                wanted = GOLDEN[f"{source}/float64/step{number}/{leaf}"]
                 np.testing.assert_allclose(seen.asnumpy(), wanted, rtol=0, atol=5e-6)
     assert way == "eager" or step.compiles() == 1
 
@@ -161,6 +171,23 @@ def test_chain_goes_left_to_right():
     last = chain(sgd(0.5), clip_by_global_norm(1.0))
     updates = [o.update(grads, o.init(grads), grads)[0]["w"].asnumpy() for o in (first, last)]
     np.testing.assert_allclose(updates, [[-0.3, -0.4], [-0.6, -0.8]], rtol=1e-6)
+
+
+# --- flatten ---
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_flatten_moves_parameters_as_the_optimizer_alone(name):
+    alone, joined = run(OPTIMIZERS[name], 10), run(flatten(OPTIMIZERS[name]), 10)
+    for seen, wanted in zip(joined, alone, strict=True):
+        assert tree.flatten(seen)[1] == tree.flatten(wanted)[1]
+        for a, b in zip(arrays(seen), arrays(wanted), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-8)
+
+
+def test_flatten_keeps_one_vector_of_each_moment():
+    state = flatten(chain(clip_by_global_norm(1.0), adamw(1e-2))).init(tensors(PARAMS))
+    assert [leaf.shape for leaf in state[1]["mean"]] == [(8 + 16 * 4 + 6 * 8,)]
 
 
 # --- clipping ---

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "src" / "mfunc"
 # it, never of a line below. A new part is added here, in its place, or the test fails.
 LAYERS = (
     ("data", "tree", "random"),
-    ("spec", "staging", "gradient", "transform"),
+    ("spec", "staging", "vector", "gradient", "recompute", "batching", "transform", "products"),
     ("loss", "optim", "schedule", "metrics", "checkpoint", "nn", "parallel"),
     ("adapt", "generation", "train"),
     ("auto", "draw", "pipeline"),

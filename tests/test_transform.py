@@ -9,11 +9,11 @@ import attrs
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor, ops
+from mindspore import Tensor
 from tests.trees import Pair, assert_close, tensor
 
 from mfunc import tree
-from mfunc.transform import block, jit, whole
+from mfunc.transform import jit
 
 X, Y = tensor(3, seed=1), tensor(3, seed=2)
 
@@ -216,61 +216,6 @@ def test_namedtuples_are_refused(node):
         jit(same)(node)
     with pytest.raises(TypeError, match=r"^jit\(same\): Pair is a NamedTuple"):
         jit(same)(node=node)
-
-
-BASE = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
-VIEWS = {
-    "row": (lambda b: b[1], BASE[1]),
-    "first row": (lambda b: b[0], BASE[0]),
-    "number": (lambda b: b[1, 2, 3], BASE[1, 2, 3]),
-    "columns": (lambda b: b[:, 1:3], BASE[:, 1:3]),
-    "step": (lambda b: b[:, ::2], BASE[:, ::2]),
-    "transpose": (lambda b: b[0].T, BASE[0].T),
-    "swapaxes": (lambda b: b.swapaxes(0, 2), BASE.swapaxes(0, 2)),
-    "split": (lambda b: ops.split(b, 2, axis=2)[1], BASE[:, :, 2:]),
-    "broadcast": (lambda b: ops.broadcast_to(b[1, 1], (5, 4)), np.broadcast_to(BASE[1, 1], (5, 4))),
-    "reshape": (lambda b: b.reshape(6, 4), BASE.reshape(6, 4)),
-    "reshape of a row": (lambda b: b[1].reshape(12), BASE[1].reshape(12)),
-    "expand_dims": (lambda b: b[1].expand_dims(0), BASE[1][None]),
-    "view": (lambda b: b.view(4, 6), BASE.reshape(4, 6)),
-    "diagonal": (lambda b: b[0].diagonal(), BASE[0].diagonal()),
-    "nothing": (lambda b: b[:0], BASE[:0]),
-}
-
-
-@block
-def square(x):
-    return x * x + 1.0
-
-
-def through_a_block(node):
-    return {"own": node["x"] - 1.0, "block": square(node["x"])}
-
-
-@pytest.mark.parametrize("name", VIEWS)
-def test_views_enter_whole(name):
-    """Unless a view is made whole, the block computes with something else: see test_mindspore."""
-    make, wanted = VIEWS[name]
-    fast, one = jit(through_a_block), np.float32(1)
-    for base in (Tensor(BASE), Tensor(BASE) * 1.0):  # of host memory, and computed
-        for _ in range(2):
-            seen = fast({"x": make(base)})
-            assert_close(seen, {"own": wanted - one, "block": wanted * wanted + one})
-        np.testing.assert_array_equal(base.asnumpy(), BASE)
-
-
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "int32", "uint32", "bool_"])
-@pytest.mark.parametrize("name", VIEWS)
-def test_whole_copies_views_of_every_dtype(name, dtype):
-    make, wanted = VIEWS[name]
-    view = make(Tensor(BASE).astype(getattr(ms, dtype)))
-    copy = whole(view)
-    assert copy.dtype == view.dtype
-    assert name == "nothing" or copy.untyped_storage().size() == copy.nbytes
-    assert copy.is_contiguous()
-    assert whole(copy) is copy
-    truth = wanted.astype(bool) if dtype == "bool_" else wanted
-    np.testing.assert_array_equal(copy.astype(ms.float32).asnumpy(), truth.astype(np.float32))
 
 
 def test_no_arguments():

@@ -28,16 +28,23 @@ _NAMES = {
     "grad": "gradient",
     "init": "spec",
     "jit": "transform",
+    "jvp": "products",
     "load": "checkpoint",
+    "ravel": "vector",
+    "remat": "recompute",
     "save": "checkpoint",
     "save_pretrained": "auto",
+    "stop_gradient": "gradient",
     "stream": "generation",
     "train_step": "train",
+    "unravel": "vector",
     "value_and_grad": "gradient",
+    "vjp": "products",
+    "vmap": "batching",
 }
 _MODULES = (
     "adapt", "auto", "checkpoint", "data", "draw", "generation", "gradient", "loss", "nn", "optim",
-    "random", "schedule", "spec", "staging", "train", "transform", "tree",
+    "products", "random", "schedule", "spec", "staging", "train", "transform", "tree",
 )  # fmt: skip
 
 __all__ = [*_NAMES, *_MODULES]

@@ -12,6 +12,7 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
+from mindspore import ops
 from mindspore.graph.api import _pynative_executor
 
 from mfunc import staging, tree
@@ -149,17 +150,12 @@ def _eager_value_and_grad(
     fn: Function, argnums: int | tuple[int, ...], has_aux: bool, args: tuple[Any, ...]
 ) -> Any:
     """Differentiate operation by operation, outside a compiled function."""
-    if _pynative_executor.grad_flag():
-        raise TypeError(
-            "value_and_grad: a gradient inside a gradient, and the outer one is not compiled; "
-            "MindSpore loses terms of it. Put jit around the outer one"
-        )
+    check_outermost("value_and_grad")
     chosen = _positions(argnums, len(args))
     args = tuple([tree.map(_own, arg) for arg in args])
     tensors = {i: args[i] for i in chosen}
     for i in chosen:
-        dtypes = tree.map(_dtype, tensors[i])
-        _check_differentiable(tree.map(_slot, tensors[i]), dtypes, f"argument {i}")
+        _check_differentiable(*_tensors_of(tensors[i]), f"argument {i}")
     leaves, structure = tree.flatten(tuple(tensors.values()))
     aux = None
 
@@ -181,11 +177,25 @@ def _eager_value_and_grad(
     return ((value, aux), result) if has_aux else (value, result)
 
 
+def check_outermost(name: str) -> None:
+    """Refuse an eager gradient inside an eager gradient."""
+    if _pynative_executor.grad_flag():
+        raise TypeError(
+            f"{name}: a gradient inside a gradient, and the outer one is not compiled; "
+            "MindSpore loses terms of it. Put jit around the outer one"
+        )
+
+
 def _own(leaf: Any) -> Any:
     """Give a leaf an identity: MindSpore adds up the gradients of all uses of one object."""
     if isinstance(leaf, (np.ndarray, np.generic)):
         return ms.Tensor(leaf)
     return leaf.view(leaf.shape) if isinstance(leaf, ms.Tensor) else leaf
+
+
+def _tensors_of(node: tree.Tree) -> tuple[Pattern, tree.Tree]:
+    """Return the pattern and the dtypes of a tree outside of a graph."""
+    return tree.map(_slot, node), tree.map(_dtype, node)
 
 
 def _dtype(leaf: Any) -> Any:
@@ -232,3 +242,15 @@ def _grad_in_graph(fn, argnums=0, has_aux=False):  # type: ignore[no-untyped-def
 
 
 grad.__wrapped__ = _grad_in_graph  # type: ignore[attr-defined]
+
+
+def stop_gradient(node: tree.Tree) -> tree.Tree:
+    """Return the same tree, through which no gradient flows.
+
+    Example:
+      >>> def loss(x):
+      ...     return (stop_gradient({"x": x})["x"] * x).sum()
+      >>> grad(loss)(ms.Tensor([1.0, 2.0])).asnumpy()
+      array([1., 2.], dtype=float32)
+    """
+    return tree.map(ops.stop_gradient, node)

@@ -87,6 +87,29 @@ def pattern(value: Any, shape: Any) -> Pattern:
     return value
 
 
+def shapes(node: Pattern, shape: Any) -> list[tuple[int, ...]]:
+    """Return the shapes of the traced leaves, in leaf order.
+
+    Args:
+      node: the pattern of an argument.
+      shape: its `Seen.shape`; dicts are in it as sequences, in the order of their items.
+
+    Example:
+      >>> shapes({"b": SLOT, "a": (SLOT, 3)}, [[2, 2], [[5], []]])
+      [(5,), (2, 2)]
+    """
+    if node is SLOT:
+        return [tuple(shape)]
+    if isinstance(node, dict):
+        parts = dict(zip(node, shape, strict=True))
+        return [found for key in sorted(node) for found in shapes(node[key], parts[key])]
+    if type(node) in (tuple, list):
+        return [
+            found for child, its in zip(node, shape, strict=True) for found in shapes(child, its)
+        ]
+    return []
+
+
 def write(name: str, text: str, **constants: Any) -> Callable[..., Any]:
     r"""Make a function of generated text; the compiler wants source in a file that exists.
 

@@ -18,6 +18,7 @@ from mindspore.ops import operations as P
 from mfunc import random, spec
 from mfunc.nn import attention, position
 from mfunc.nn.layers import embed, keep, linear, merge_heads, rms_norm, split_heads, swiglu
+from mfunc.recompute import remat
 from mfunc.spec import Spec
 from mfunc.transform import block
 from mfunc.tree import Tree
@@ -135,6 +136,7 @@ def apply(
     *,
     segment_ids: Tensor | None = None,
     position_ids: Tensor | None = None,
+    recompute: bool = False,
     constrain: Callable[[Tensor, tuple[str | None, ...]], Tensor] = keep,
 ) -> Tensor:
     """Return the logits of the next token at every position.
@@ -145,6 +147,7 @@ def apply(
       input_ids: int32 [B, S].
       segment_ids: int32 [B, S]; 0 is padding, documents are 1, 2, ...; a document sees only itself.
       position_ids: int32 [B, S]; by default 0, 1, ... along the row.
+      recompute: keep only the input of each layer for the gradient, and compute the layer again.
       constrain: places activations by their axes; `parallel` gives one.
 
     Returns:
@@ -164,8 +167,9 @@ def apply(
     bias = attention.causal_bias(segment_ids, config.num_attention_heads)
     tables = _tables(config, position_ids)
     x = constrain(embed(params["embed"], input_ids), ("tokens", "embed"))
+    through = _recomputed_layer if recompute else _layer
     for layer in params["layers"]:
-        x = constrain(_layer(layer, config, x, tables, bias), ("tokens", "embed"))
+        x = constrain(through(layer, config, x, tables, bias), ("tokens", "embed"))
     return _logits(params, config, x).reshape((batch, length, -1))
 
 
@@ -178,11 +182,13 @@ def _tables(config: Config, position_ids: Tensor) -> tuple[position.Table, posit
     )
 
 
-@block
-def _layer(layer: Tree, config: Config, x: Tensor, tables: Any, bias: Tensor) -> Tensor:
+def _plain_layer(layer: Tree, config: Config, x: Tensor, tables: Any, bias: Tensor) -> Tensor:
     """One layer over whole rows: [N, D] -> [N, D]."""
     q, k, v = _queries_keys_values(layer, config, x, tables)
     return _after_attention(layer, config, x, q, k, v, bias)
+
+
+_layer, _recomputed_layer = block(_plain_layer), remat(_plain_layer)
 
 
 def _queries_keys_values(

@@ -1,0 +1,152 @@
+"""`remat`: the same numbers as without, in less memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import attrs
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor, ops
+from tests import models
+from tests.models import TINY
+from tests.trees import assert_close, tensor
+
+from mfunc.batching import vmap
+from mfunc.gradient import grad, value_and_grad
+from mfunc.nn import llama
+from mfunc.recompute import remat
+from mfunc.transform import jit
+
+NUMBERS = Tensor(np.int32([2, 3]))
+
+
+def layer(params, kind, x, numbers):
+    """Containers, a constant, whole numbers, an unused leaf, and results of all sorts."""
+    y = x @ params["w"] + params["b"][0]
+    y = ops.tanh(y) if kind == "bent" else y * 0.5
+    return {"y": y, "numbers": numbers + 1, "mean": [x.mean(), None], "kind": kind}
+
+
+def network(fn):
+    def loss(params, x, numbers):
+        for i in range(len(params)):
+            out = fn(params[i], "bent" if i % 2 else "plain", x, numbers)
+            x, numbers = out["y"] + out["mean"][0], out["numbers"]
+        return (x * x).sum() * numbers.sum()
+
+    return loss
+
+
+def layers(seed: int) -> tuple:
+    return tuple(
+        {"w": tensor(4, 4, seed=seed + i), "b": (tensor(4, seed=seed + i + 9), None), "u": tensor(2)}
+        for i in range(3)
+    )
+
+
+plain, again = network(layer), network(remat(layer))
+
+
+@pytest.mark.parametrize("argnums", [0, 1, (0, 1)])
+def test_the_same_value_and_gradients(argnums):
+    """Three parameter trees through one graph, which equals the eager function."""
+    fast = jit(value_and_grad(again, argnums))
+    for seed in (1, 20, 40):
+        args = layers(seed), tensor(2, 4, seed=seed), NUMBERS
+        assert_close(fast(*args), value_and_grad(plain, argnums)(*args), rtol=2e-5, atol=1e-5)
+        assert_close(fast(*args), jit(value_and_grad(plain, argnums))(*args), rtol=1e-6, atol=1e-6)
+    assert fast.compiles() == 1
+
+
+def test_views_enter_whole():
+    fast, params = jit(grad(again)), layers(1)
+    turned = tuple({**p, "w": Tensor(p["w"].asnumpy().T.copy()).T} for p in params)
+    assert_close(fast(turned, tensor(2, 4), NUMBERS), fast(params, tensor(2, 4), NUMBERS))
+
+
+def test_outside_of_a_graph_it_is_the_function():
+    args = layers(1)[0], "bent", tensor(2, 4), NUMBERS
+    assert_close(remat(layer)(*args)["y"], layer(*args)["y"])
+    eager = value_and_grad(again)(layers(1), tensor(2, 4), NUMBERS)
+    assert_close(eager, value_and_grad(plain)(layers(1), tensor(2, 4), NUMBERS))
+
+
+def cubed(x):
+    return x * x * x
+
+
+def sum_of_cubes(x):
+    return remat(cubed)(x).sum()
+
+
+def each_slope(x):
+    return vmap(grad(sum_of_cubes))(x)
+
+
+def test_under_vmap():
+    x = tensor(5, 3)
+    assert_close(jit(each_slope)(x), 3 * x * x, rtol=1e-6)
+
+
+def llama_loss(recompute):
+    def loss(params, batch):
+        logits = llama.apply(
+            params, TINY, batch["input_ids"], segment_ids=batch["segment_ids"], recompute=recompute
+        )
+        return (logits * logits).mean()
+
+    return loss
+
+
+def test_a_llama_recomputed():
+    kept, computed = (jit(value_and_grad(llama_loss(flag))) for flag in (False, True))
+    batch = {
+        "input_ids": Tensor(np.arange(16, dtype=np.int32).reshape(2, 8)),
+        "segment_ids": Tensor(np.int32([[1] * 8, [1] * 3 + [2] * 5])),
+    }
+    for seed in (0, 1, 2):
+        params = models.params(seed)
+        assert_close(computed(params, batch), kept(params, batch), rtol=1e-5, atol=1e-6)
+
+
+MEMORY = """
+import resource
+import sys
+import mindspore as ms
+import numpy as np
+import mfunc as mf
+from mfunc.nn import llama
+
+recompute = sys.argv[1] == "again"
+config = llama.Config(vocab_size=64, hidden_size=64, intermediate_size=128, num_hidden_layers=12,
+                      num_attention_heads=4)
+params = llama.init(mf.random.key(0), config)
+ids = ms.Tensor(np.zeros((4, 256), np.int32))
+
+
+def loss(params, ids):
+    return llama.apply(params, config, ids, recompute=recompute).mean()
+
+
+mf.jit(mf.value_and_grad(loss))(params, ids[:, :16])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+float(mf.jit(mf.value_and_grad(loss))(params, ids)[0])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_memory_falls(tmp_path):
+    """12 layers keep 12 inputs and the inside of one layer, instead of the inside of 12."""
+    script = tmp_path / "memory.py"
+    script.write_text(MEMORY)
+
+    def kilobytes(way):
+        done = subprocess.run(
+            [sys.executable, str(script), way], capture_output=True, text=True, check=True
+        )
+        return int(done.stdout)
+
+    assert kilobytes("again") < 0.5 * kilobytes("kept")
