@@ -33,6 +33,36 @@ def test_a_name_loads_what_it_needs():
     assert loaded_after("import mfunc; mfunc.jit", "mindspore") == ["mindspore"]
 
 
+INSIDE = """
+import mfunc as mf
+import numpy as np
+
+
+def loss(params, x):
+    return mf.tree.leaves(mf.tree.map(lambda_free, params))[0] * x
+
+
+def lambda_free(leaf):
+    return leaf * mf.stop_gradient(leaf)
+
+
+@mf.jit
+def slopes(params, x):
+    return mf.vmap(mf.grad(loss), (None, 0))(params, x)
+
+
+print(slopes({"w": np.float32(3.0)}, np.float32([1.0, 2.0]))["w"].asnumpy())
+"""
+
+
+def test_public_names_inside_of_a_compiled_function(tmp_path):
+    """The compiler looks names up in the module and asks for none, so they must be there."""
+    script = tmp_path / "inside.py"
+    script.write_text(INSIDE)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[3. 6.]\n"
+
+
 @pytest.mark.parametrize("name", sorted(mfunc.__all__))
 def test_every_public_name_resolves(name):
     value = getattr(mfunc, name)

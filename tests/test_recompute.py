@@ -5,8 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import attrs
-import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, ops
@@ -17,6 +15,7 @@ from tests.trees import assert_close, tensor
 from mfunc.batching import vmap
 from mfunc.gradient import grad, value_and_grad
 from mfunc.nn import llama
+from mfunc.products import jvp
 from mfunc.recompute import remat
 from mfunc.transform import jit
 
@@ -42,7 +41,11 @@ def network(fn):
 
 def layers(seed: int) -> tuple:
     return tuple(
-        {"w": tensor(4, 4, seed=seed + i), "b": (tensor(4, seed=seed + i + 9), None), "u": tensor(2)}
+        {
+            "w": tensor(4, 4, seed=seed + i),
+            "b": (tensor(4, seed=seed + i + 9), None),
+            "u": tensor(2),
+        }
         for i in range(3)
     )
 
@@ -78,17 +81,53 @@ def cubed(x):
     return x * x * x
 
 
+thrifty = remat(cubed)
+
+
 def sum_of_cubes(x):
-    return remat(cubed)(x).sum()
+    return thrifty(x).sum()
+
+
+def mapped(x):
+    return vmap(thrifty)(x)
+
+
+def slope_of_slope(x):
+    return grad(slopes)(x)
+
+
+def slopes(x):
+    return grad(sum_of_cubes)(x).sum()
+
+
+def along(x, v):
+    return jvp(thrifty, (x,), (v,))[1]
 
 
 def each_slope(x):
     return vmap(grad(sum_of_cubes))(x)
 
 
-def test_under_vmap():
-    x = tensor(5, 3)
-    assert_close(jit(each_slope)(x), 3 * x * x, rtol=1e-6)
+def test_composed():
+    x, v = tensor(5, 3, seed=1), tensor(5, 3, seed=2)
+    assert_close(jit(mapped)(x), x * x * x, rtol=1e-6)
+    assert_close(jit(slope_of_slope)(x), 6 * x, rtol=1e-5)
+    assert_close(jit(along)(x, v), 3 * x * x * v, rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_of_each_example_are_refused_by_mindspore():
+    """It cannot map a custom gradient; when it can, this fails and `remat` should say so."""
+    with pytest.raises(RuntimeError, match="AbstractNone"):
+        jit(each_slope)(tensor(5, 3))
+
+
+def made_inside(x):
+    return remat(cubed)(x).sum()
+
+
+def test_made_inside_of_a_graph_it_is_refused():
+    with pytest.raises(TypeError, match=r"remat: make remat.fn. outside of the compiled function"):
+        jit(made_inside)(tensor(3))
 
 
 def llama_loss(recompute):
@@ -119,6 +158,7 @@ import mindspore as ms
 import numpy as np
 import mfunc as mf
 from mfunc.nn import llama
+from mfunc.products import jvp
 
 recompute = sys.argv[1] == "again"
 config = llama.Config(vocab_size=64, hidden_size=64, intermediate_size=128, num_hidden_layers=12,

@@ -43,8 +43,9 @@ _NAMES = {
     "vmap": "batching",
 }
 _MODULES = (
-    "adapt", "auto", "checkpoint", "data", "draw", "generation", "gradient", "loss", "nn", "optim",
-    "products", "random", "schedule", "spec", "staging", "train", "transform", "tree",
+    "adapt", "auto", "batching", "checkpoint", "data", "draw", "generation", "gradient", "loss",
+    "nn", "optim", "products", "random", "recompute", "schedule", "spec", "staging", "train",
+    "transform", "tree", "vector",
 )  # fmt: skip
 
 __all__ = [*_NAMES, *_MODULES]
@@ -53,7 +54,10 @@ __all__ = [*_NAMES, *_MODULES]
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for."""
     if name in _NAMES:
-        return getattr(importlib.import_module(f"mfunc.{_NAMES[name]}"), name)
+        # All of them: in a compiled function `mf.grad` is looked up here and nothing is asked.
+        for public, module in _NAMES.items():
+            globals()[public] = getattr(importlib.import_module(f"mfunc.{module}"), public)
+        return globals()[name]
     if name in _MODULES:
         return importlib.import_module(f"mfunc.{name}")
     raise AttributeError(f"module 'mfunc' has no attribute {name!r}")

@@ -73,7 +73,7 @@ vmap.__wrapped__ = _vmap_in_graph  # type: ignore[attr-defined]
 def _write_vmap(seen: list[Seen]) -> Function:
     """Write `mapped(fn, args)`: the map of a function of flat tensors."""
     in_axes, out_axes, *args = [arg.pattern for arg in seen]
-    shapes = [shape for arg in seen[2:] for shape in staging.shapes(arg.pattern, arg.shape)]
+    shapes = [shape for arg in seen[2:] for shape in staging.shapes(arg)]
     found = zip(tree.leaves(tuple(args)), _spread_all(in_axes, tuple(args)), strict=True)
     places, axes = _kept(args, [axis for leaf, axis in found], lambda leaf: leaf is SLOT)
     axes, _ = _check_sizes(axes, shapes, places)

@@ -87,27 +87,38 @@ def pattern(value: Any, shape: Any) -> Pattern:
     return value
 
 
-def shapes(node: Pattern, shape: Any) -> list[tuple[int, ...]]:
-    """Return the shapes of the traced leaves, in leaf order.
-
-    Args:
-      node: the pattern of an argument.
-      shape: its `Seen.shape`; dicts are in it as sequences, in the order of their items.
+def shapes(seen: Seen) -> list[tuple[int, ...]]:
+    """Return the shapes of the traced leaves of an argument, in leaf order.
 
     Example:
-      >>> shapes({"b": SLOT, "a": (SLOT, 3)}, [[2, 2], [[5], []]])
+      >>> shapes(Seen({"b": SLOT, "a": (SLOT, 3)}, [[2, 2], [[5], []]], None))
       [(5,), (2, 2)]
     """
+    return [tuple(shape) for shape in _beside(seen.pattern, seen.shape)]
+
+
+def dtypes(seen: Seen) -> list[Any]:
+    """Return the dtypes of the traced leaves of an argument, in leaf order.
+
+    A number that is traced has no dtype of a tensor: it is said in words.
+    """
+    return [
+        kind.element_type() if hasattr(kind, "element_type") else f"the number type {kind}"
+        for kind in _beside(seen.pattern, seen.dtype)
+    ]
+
+
+def _beside(node: Pattern, said: Any) -> Iterator[Any]:
+    """Yield what the compiler says of each traced leaf; for a dict that is a dict or a list."""
     if node is SLOT:
-        return [tuple(shape)]
-    if isinstance(node, dict):
-        parts = dict(zip(node, shape, strict=True))
-        return [found for key in sorted(node) for found in shapes(node[key], parts[key])]
-    if type(node) in (tuple, list):
-        return [
-            found for child, its in zip(node, shape, strict=True) for found in shapes(child, its)
-        ]
-    return []
+        yield said
+    elif isinstance(node, dict):
+        parts = said if isinstance(said, dict) else dict(zip(node, said, strict=True))
+        for key in sorted(node):
+            yield from _beside(node[key], parts[key])
+    elif type(node) in (tuple, list):
+        for child, its in zip(node, said, strict=True):
+            yield from _beside(child, its)
 
 
 def write(name: str, text: str, **constants: Any) -> Callable[..., Any]:
@@ -194,7 +205,7 @@ def listed(parts: Sequence[str]) -> str:
       >>> listed(["a", "b"])
       'a, b'
     """
-    return (", " if sum(map(len, parts)) < 80 else ",\n").join(parts)
+    return (", " if sum(map(len, parts)) < 80 else ",\n" + " " * 12).join(parts)
 
 
 def rebuild(

@@ -89,6 +89,14 @@ def jit(
     return call
 
 
+def _jit_in_graph(fn, static_argnums=(), static_argnames=()):  # type: ignore[no-untyped-def]
+    """What the compiler reads for `jit` itself: in a compiled function all is compiled."""
+    return fn
+
+
+jit.__wrapped__ = _jit_in_graph  # type: ignore[attr-defined]
+
+
 def _static_values(
     fn: Function, args: Any, kwargs: Any, positions: tuple[int, ...], names: tuple[str, ...]
 ) -> tuple[Any, ...]:
@@ -248,6 +256,14 @@ def block(fn: Function) -> Function:
 
     call.__wrapped__ = in_graph
     return call
+
+
+def _block_in_graph(fn):  # type: ignore[no-untyped-def]
+    """What the compiler reads for `block` itself."""
+    raise TypeError("block: make block(fn) outside of the compiled function, and call it inside")
+
+
+block.__wrapped__ = _block_in_graph  # type: ignore[attr-defined]
 
 
 def _write_block(fn: Function, patterns: list[Pattern]) -> Function:

@@ -88,7 +88,7 @@ def _cuts(shapes: list[tuple[int, ...]], found: tuple[int, ...]) -> list[tuple[i
 def _write_unravel(args: list[Seen]):  # type: ignore[no-untyped-def]
     """Write `parted(vector)`: one slice a leaf."""
     like, vector = args
-    shapes = staging.shapes(like.pattern, like.shape)
+    shapes = staging.shapes(like)
     cuts = zip(_cuts(shapes, vector.shape), shapes, strict=True)
     texts = iter([f"cut(vector, ({a},), ({n},)).reshape({shape})" for (a, n), shape in cuts])
     result = staging.build(like.pattern, lambda _: next(texts))
