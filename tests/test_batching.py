@@ -9,9 +9,10 @@ from tests.trees import arrays, assert_close, tensor
 
 from mfunc import tree
 from mfunc.batching import vmap
+from mfunc.depth import block
 from mfunc.gradient import grad, value_and_grad
 from mfunc.products import jvp
-from mfunc.transform import block, jit
+from mfunc.transform import jit
 
 WAYS = {
     "eager": vmap,

@@ -9,8 +9,9 @@ from mindspore import Tensor, ops
 from tests.trees import arrays, assert_close, tensor
 
 from mfunc import tree
+from mfunc.depth import block
 from mfunc.gradient import grad, value_and_grad
-from mfunc.transform import block, jit
+from mfunc.transform import jit
 
 X, Y = tensor(3, seed=1), tensor(3, seed=2)
 

@@ -21,8 +21,9 @@ from mindspore.ops import operations as P
 from tests.trees import assert_close, tensor
 
 from mfunc import loss, tree
+from mfunc.depth import block
 from mfunc.gradient import grad, value_and_grad
-from mfunc.transform import block, jit
+from mfunc.transform import jit
 
 
 def vector(*numbers: float) -> Tensor:

@@ -9,9 +9,10 @@ from mindspore import ops
 from tests.trees import arrays, assert_close, tensor
 
 from mfunc import tree
+from mfunc.depth import block
 from mfunc.gradient import grad
 from mfunc.products import jvp, vjp
-from mfunc.transform import block, jit
+from mfunc.transform import jit
 
 
 @block

@@ -1,6 +1,6 @@
 """`jit` and `whole`: what may enter, what comes out, and when something is compiled.
 
-`block` is in test_transform_block.py, the gradients are in test_gradient.py.
+`block` is in test_depth.py, the gradients are in test_gradient.py.
 """
 
 from __future__ import annotations

@@ -12,8 +12,9 @@ import pytest
 from mindspore import Tensor, ops
 from tests.trees import assert_close
 
+from mfunc.depth import block
 from mfunc.gradient import value_and_grad
-from mfunc.transform import block, jit, whole
+from mfunc.transform import jit, whole
 
 TRIES = 8
 ONE = np.float32(1)

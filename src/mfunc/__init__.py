@@ -17,10 +17,11 @@ from typing import Any
 os.environ.setdefault("GLOG_v", "3")
 
 _NAMES = {
+    "Dim": "dynamic",
     "Optimizer": "optim",
     "Pretrained": "auto",
     "Spec": "spec",
-    "block": "transform",
+    "block": "depth",
     "evaluate": "train",
     "fit": "train",
     "from_pretrained": "auto",
@@ -31,7 +32,7 @@ _NAMES = {
     "jvp": "products",
     "load": "checkpoint",
     "ravel": "vector",
-    "remat": "recompute",
+    "remat": "depth",
     "save": "checkpoint",
     "save_pretrained": "auto",
     "stop_gradient": "gradient",
@@ -43,8 +44,9 @@ _NAMES = {
     "vmap": "batching",
 }
 _MODULES = (
-    "adapt", "auto", "batching", "checkpoint", "data", "draw", "generation", "gradient", "loss",
-    "nn", "optim", "products", "random", "recompute", "schedule", "spec", "staging", "train",
+    "adapt", "auto", "batching", "checkpoint", "data", "depth", "draw", "dynamic", "generation",
+    "gradient",
+    "loss", "nn", "optim", "products", "random", "schedule", "spec", "staging", "train",
     "transform", "tree", "vector",
 )  # fmt: skip
 

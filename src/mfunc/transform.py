@@ -14,7 +14,7 @@ In graphs only flat tensors cross a border (`staging`). `docs/mindspore.md` list
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import mindspore as ms
@@ -22,7 +22,8 @@ import numpy as np
 from mindspore.graph.api import ms_compile_cache
 
 from mfunc import staging, tree
-from mfunc.staging import SLOT, Pattern, Seen, Stage, listed
+from mfunc.dynamic import Axes, Dim, axes_of, check
+from mfunc.staging import SLOT, Seen, Stage, listed
 
 Function = Callable[..., Any]
 
@@ -32,6 +33,7 @@ def jit(
     *,
     static_argnums: int | Sequence[int] = (),
     static_argnames: str | Sequence[str] = (),
+    dynamic: Mapping[str, Sequence[Dim | None]] | None = None,
 ) -> Function:
     """Compile a function of trees, once for each structure, set of shapes and static values.
 
@@ -41,12 +43,16 @@ def jit(
         a new value does not compile again, and they take the dtype of the tensor they meet.
       static_argnums: positions of hashable arguments that are constants of the graph.
       static_argnames: names of hashable keyword arguments that are constants of the graph.
+      dynamic: `{pattern: axes}`, which axes may have another size at each call without compiling
+        again: `{"input_ids": (None, Dim("length", divisor=8, max=4096))}`. A pattern names leaves
+        by the end of their path.
 
     Returns:
       A function of the same arguments. `.compiles()` counts the graphs it has compiled so far.
 
     Raises:
       TypeError: a leaf is none of the above, or a static value cannot be hashed; the path is named.
+      ValueError: a size does not fit its `Dim`, or `dynamic` names what is not there.
 
     Laws:
       `jit(f)(*args) == f(*args)`; a second call with new values compiles nothing and sees no old
@@ -74,10 +80,13 @@ def jit(
         named = {name: value for name, value in kwargs.items() if name not in names}
         leaves, structure = tree.flatten((traced, named))
         inputs = [_enter(leaf, i, structure) for i, leaf in enumerate(leaves)]
-        key = structure, staging.frozen(fixed), tuple([_kind(value) for value in inputs])
+        kinds = [_kind(value) for value in inputs]
+        if dynamic:
+            kinds = _dynamic_kinds(dynamic, kinds, structure, _name(fn))
+        key = structure, staging.frozen(fixed), tuple(kinds)
         if key not in entries:
             _refuse_namedtuples((traced, named), fn)
-            entries[key] = _entry(fn, structure, fixed)
+            entries[key] = _entry(fn, structure, fixed, kinds)
         entry, results = entries[key]
         before = len(ms_compile_cache)
         result = entry(*inputs)
@@ -85,11 +94,13 @@ def jit(
         return result if results[-1] is tree.LEAF else tree.unflatten(results[-1], result)
 
     call.compiles = lambda: compiled  # type: ignore[attr-defined]
-    call.again = functools.partial(jit, static_argnums=positions, static_argnames=names)  # type: ignore[attr-defined]
+    call.again = functools.partial(  # type: ignore[attr-defined]
+        jit, static_argnums=positions, static_argnames=names, dynamic=dynamic
+    )
     return call
 
 
-def _jit_in_graph(fn, static_argnums=(), static_argnames=()):  # type: ignore[no-untyped-def]
+def _jit_in_graph(fn, static_argnums=(), static_argnames=(), dynamic=None):  # type: ignore[no-untyped-def]
     """What the compiler reads for `jit` itself: in a compiled function all is compiled."""
     return fn
 
@@ -139,6 +150,32 @@ def _kind(value: Any) -> Any:
     return (value.shape, value.dtype) if isinstance(value, ms.Tensor) else type(value)
 
 
+def _dynamic_kinds(
+    dynamic: Mapping[str, Sequence[Dim | None]],
+    kinds: list[Any],
+    structure: tree.Structure,
+    name: str,
+) -> list[Any]:
+    """Put a `Dim` for the sizes that a graph does not depend on, after a look whether they fit."""
+    paths = [_place(path) for path in tree.structure_paths(structure)]
+    shapes = [kind[0] if isinstance(kind, tuple) else None for kind in kinds]
+    every = axes_of(dynamic, paths, name)
+    check(every, shapes, paths, name)
+    return [
+        kind if axes is None else (_mixed(kind[0], axes), kind[1])
+        for kind, axes in zip(kinds, every, strict=True)
+    ]
+
+
+def _mixed(shape: tuple[int, ...], axes: Axes) -> tuple[int | Dim, ...]:
+    return tuple([dim or size for dim, size in zip(axes, shape, strict=True)])
+
+
+def _place(path: str) -> str:
+    """Turn a path in (args, kwargs) into that of an argument: `0/2/w` is `2/w`."""
+    return path.partition("/")[2]
+
+
 def whole(tensor: ms.Tensor) -> ms.Tensor:
     """Return the tensor itself, or a copy if it is a view of another one.
 
@@ -180,7 +217,7 @@ def _name(fn: Function) -> str:
 
 
 def _entry(
-    fn: Function, structure: tree.Structure, fixed: tuple[Any, ...]
+    fn: Function, structure: tree.Structure, fixed: tuple[Any, ...], kinds: list[Any]
 ) -> tuple[Function, list[tree.Structure]]:
     """Make the graph of flat tensors: build the trees, call `fn`, take its result apart.
 
@@ -213,65 +250,10 @@ def _entry(
         "    return leaves_of(out)(out)"
     )
     entry = staging.write("entry", text, fn=fn, leaves_of=Stage(write_leaves), **constants)
-    return ms.jit(entry), results
-
-
-def block(fn: Function) -> Function:
-    """Compile `fn` once for all its calls in a graph: the layers of a model.
-
-    Without it a graph of n layers takes n times as long to compile, about twice the time a step and
-    2.6 times the memory.
-
-    Args:
-      fn: the function of one layer: trees in, trees out, all arguments by position. Numbers,
-        strings and frozen configs may be arguments.
-
-    Returns:
-      A function that computes the same.
-
-    Example:
-      >>> @block
-      ... def residual(x):
-      ...     return x + x * x
-      >>> residual(ms.Tensor([1.0, 2.0])).asnumpy()
-      array([2., 6.], dtype=float32)
-    """
-    written: dict[Any, Function] = {}
-
-    def write_block(seen: list[Seen]) -> Function:
-        patterns = [arg.pattern for arg in seen]
-        key = staging.frozen(patterns)
-        if key not in written:
-            written[key] = _write_block(fn, patterns)
-        return written[key]
-
-    stage = Stage(write_block)
-
-    def in_graph(*args):  # type: ignore[no-untyped-def]
-        return stage(*args)(args)
-
-    @functools.wraps(fn)
-    def call(*args: Any) -> Any:
-        return fn(*args)
-
-    call.__wrapped__ = in_graph
-    return call
-
-
-def _block_in_graph(fn):  # type: ignore[no-untyped-def]
-    """What the compiler reads for `block` itself."""
-    raise TypeError("block: make block(fn) outside of the compiled function, and call it inside")
-
-
-block.__wrapped__ = _block_in_graph  # type: ignore[attr-defined]
-
-
-def _write_block(fn: Function, patterns: list[Pattern]) -> Function:
-    """Write `call(args)`, which hands flat tensors to one `no_inline` function."""
-    leaves, trees, constants = staging.rebuild(patterns)
-    text = f"def layer({listed(leaves)}):\n    return fn({listed(trees)})"
-    layer = ms.no_inline(staging.write("layer", text, fn=fn, **constants))
-    passed = [text for i, node in enumerate(patterns) for text in staging.reach(node, f"args[{i}]")]
-    return staging.write(
-        "call", f"def call(args):\n    return layer({listed(passed)})", layer=layer
-    )
+    flexible = {
+        leaf: ms.Tensor(shape=[None if isinstance(n, Dim) else n for n in kind[0]], dtype=kind[1])
+        for leaf, kind in zip(leaves, kinds, strict=True)
+        if isinstance(kind, tuple) and any(isinstance(n, Dim) for n in kind[0])
+    }
+    graph = ms.jit(entry)
+    return (ms.enable_dynamic(**flexible)(graph) if flexible else graph), results

@@ -16,11 +16,10 @@ from mindspore import Tensor, ops
 from mindspore.ops import operations as P
 
 from mfunc import random, spec
+from mfunc.depth import block, remat
 from mfunc.nn import attention, position
 from mfunc.nn.layers import embed, keep, linear, merge_heads, rms_norm, split_heads, swiglu
-from mfunc.recompute import remat
 from mfunc.spec import Spec
-from mfunc.transform import block
 from mfunc.tree import Tree
 
 AXES = ("vocab", "embed", "heads", "kv_heads", "mlp")

@@ -1,7 +1,11 @@
-"""`remat`: forget what a function computed on its way, and compute it again for the gradient."""
+"""Depth: a layer compiled once for all its calls (`block`), or computed again backwards (`remat`).
+
+With `transform` the only place that knows the compiler: here its mark `no_inline`.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +18,67 @@ from mfunc.gradient import FLOATS
 from mfunc.staging import Pattern, Seen, Stage, listed
 
 Function = Callable[..., Any]
+
+
+def block(fn: Function) -> Function:
+    """Compile `fn` once for all its calls in a graph: the layers of a model.
+
+    Without it a graph of n layers takes n times as long to compile, about twice the time a step and
+    2.6 times the memory.
+
+    Args:
+      fn: the function of one layer: trees in, trees out, all arguments by position. Numbers,
+        strings and frozen configs may be arguments.
+
+    Returns:
+      A function that computes the same.
+
+    Example:
+      >>> @block
+      ... def residual(x):
+      ...     return x + x * x
+      >>> residual(ms.Tensor([1.0, 2.0])).asnumpy()
+      array([2., 6.], dtype=float32)
+    """
+    written: dict[Any, Function] = {}
+
+    def write_block(seen: list[Seen]) -> Function:
+        patterns = [arg.pattern for arg in seen]
+        key = staging.frozen(patterns)
+        if key not in written:
+            written[key] = _write_block(fn, patterns)
+        return written[key]
+
+    stage = Stage(write_block)
+
+    def in_graph(*args):  # type: ignore[no-untyped-def]
+        return stage(*args)(args)
+
+    @functools.wraps(fn)
+    def call(*args: Any) -> Any:
+        return fn(*args)
+
+    call.__wrapped__ = in_graph
+    return call
+
+
+def _block_in_graph(fn):  # type: ignore[no-untyped-def]
+    """What the compiler reads for `block` itself."""
+    raise TypeError("block: make block(fn) outside of the compiled function, and call it inside")
+
+
+block.__wrapped__ = _block_in_graph  # type: ignore[attr-defined]
+
+
+def _write_block(fn: Function, patterns: list[Pattern]) -> Function:
+    """Write `call(args)`, which hands flat tensors to one `no_inline` function."""
+    leaves, trees, constants = staging.rebuild(patterns)
+    text = f"def layer({listed(leaves)}):\n    return fn({listed(trees)})"
+    layer = ms.no_inline(staging.write("layer", text, fn=fn, **constants))
+    passed = [text for i, node in enumerate(patterns) for text in staging.reach(node, f"args[{i}]")]
+    return staging.write(
+        "call", f"def call(args):\n    return layer({listed(passed)})", layer=layer
+    )
 
 
 def remat(fn: Function) -> Function:

@@ -13,10 +13,10 @@ from tests.models import TINY
 from tests.trees import assert_close, tensor
 
 from mfunc.batching import vmap
+from mfunc.depth import remat
 from mfunc.gradient import grad, value_and_grad
 from mfunc.nn import llama
 from mfunc.products import jvp
-from mfunc.recompute import remat
 from mfunc.transform import jit
 
 NUMBERS = Tensor(np.int32([2, 3]))

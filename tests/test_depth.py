@@ -8,9 +8,10 @@ import pytest
 from mindspore import Tensor, ops
 from tests.trees import assert_close, tensor
 
-from mfunc import transform, tree
+from mfunc import depth, tree
+from mfunc.depth import block
 from mfunc.gradient import grad, value_and_grad
-from mfunc.transform import block, jit
+from mfunc.transform import jit
 
 X = tensor(3, seed=1)
 
@@ -221,13 +222,13 @@ def test_tensors_closed_over():
 
 def test_a_block_is_written_once_for_all_layers(monkeypatch):
     written = []
-    original = transform._write_block
+    original = depth._write_block
 
     def write(fn, patterns):
         written.append(fn)
         return original(fn, patterns)
 
-    monkeypatch.setattr(transform, "_write_block", write)
+    monkeypatch.setattr(depth, "_write_block", write)
     layer = block(long_layer)
 
     def stack(params, x):
