@@ -134,8 +134,8 @@ def test_a_map_over_a_dynamic_axis_beside_it():
 @pytest.mark.parametrize(
     ("dynamic", "args", "said"),
     [
-        ({"x": (ANY,)}, (tensor(3),), r"^jit\(same\): dynamic names 'x', which matches no argument; "
-         r"there are 0$"),
+        ({"x": (ANY,)}, (tensor(3),),
+         r"^jit\(same\): dynamic names 'x', which matches no argument; there are 0$"),
         ({"w": (ANY,), "0/w": (ANY,)}, ({"w": tensor(3)},), r"two entries of dynamic match 0/w"),
         ({"w": (ANY, None)}, ({"w": tensor(3)},), r"dynamic gives 0/w 2 axes, its shape is \(3,\)"),
         ({"w": (ANY,)}, ({"w": 3},), r"dynamic gives 0/w 1 axes, its shape is None"),
