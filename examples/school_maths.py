@@ -7,7 +7,7 @@ The formulas compute the answer and are printed as the worked solution, so text 
     formulas   x = n × p, y = m × q, z = x + y
     question   What do 3 pens for 5 dollars each and 4 books for 7 dollars each cost in all?
     solution   The pens cost 3 × 5 = 15 dollars. The books cost 4 × 7 = 28 dollars.
-               Together that is 15 + 28 = 10 + 20 + 5 + 8 = 30 + 13 = 43 dollars.
+               Together that is 15 + 28 = 30 + 13 = 43 dollars.
                #### 43
 
 `MIX` is what a model learns first. `NEW` is a family that `MIX` lacks but whose steps it teaches.
@@ -38,8 +38,7 @@ def halfway(left: int, sign: str, right: int) -> str:
     """What a pupil writes between the task and its result: tens and ones apart, if that helps."""
     tens, ones = left // 10 * 10 + right // 10 * 10, left % 10 + right % 10
     if sign == "+" and tens and ones and (left, right) != (tens, ones):
-        apart = f"{left // 10 * 10} + {right // 10 * 10} + {left % 10} + {right % 10}"
-        return f" = {apart} = {tens} + {ones}"
+        return f" = {tens} + {ones}"
     if sign == "-" and right > 10 and right % 10:
         return f" = {left - right // 10 * 10} - {right % 10}"
     return ""

@@ -1,0 +1,33 @@
+"""A contestant in a process of its own: one step for each line of input, its seconds as output.
+
+python bench/peers/serve.py llama_jax '{"layers": 4, ...}' [settings of make, as JSON]
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import time
+from pathlib import Path
+
+
+def main() -> None:
+    """Make the step, then serve."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    name, size, *settings = sys.argv[1:]
+    began = time.perf_counter()
+    make = importlib.import_module(f"peers.{name}").make
+    step = make(json.loads(size), 0, **(json.loads(settings[0]) if settings else {}))
+    imported = time.perf_counter()
+    loss = step()
+    first = time.perf_counter() - imported
+    print(json.dumps({"loss": loss, "first": first, "made": imported - began}), flush=True)
+    for _ in sys.stdin:
+        began = time.perf_counter()
+        step()
+        print(time.perf_counter() - began, flush=True)
+
+
+if __name__ == "__main__":
+    main()
