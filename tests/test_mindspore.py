@@ -23,6 +23,7 @@ from tests.trees import assert_close, tensor
 from mfunc import loss, tree
 from mfunc.depth import block
 from mfunc.gradient import grad, value_and_grad
+from mfunc.products import jvp
 from mfunc.transform import jit
 
 
@@ -606,3 +607,41 @@ def test_dicts_nest_at_most_six_deep_in_a_graph():
     assert ms.jit(_six_deep)(Tensor([1.0])).asnumpy().tolist() == [2.0]
     with pytest.raises(RuntimeError, match="more than 6 levels"):
         ms.jit(_seven_deep)(Tensor([1.0]))
+
+
+# --- Jacobian products ---
+
+
+def cubed(x):
+    return x * x * x
+
+
+def pushed_through(fn, x):
+    def flat(a):
+        return fn(a)
+
+    return ms.jvp(flat, (x,), (x,))[1]
+
+
+@ms.jit
+def naive_push(x):
+    return pushed_through(cubed, x)
+
+
+def test_jvp_loses_a_function_that_is_an_argument():
+    """Ours is a gradient of a gradient, which does not."""
+    x = tensor(3)
+    with pytest.raises(RuntimeError, match="Illegal AnfNode"):
+        naive_push(x)
+    assert_close(jit(our_push)(x), 3 * x * x * x, rtol=1e-6)
+
+
+def our_push(x):
+    return our_pushed_through(cubed, x)
+
+
+def our_pushed_through(fn, x):
+    def flat(a):
+        return fn(a)
+
+    return jvp(flat, (x,), (x,))[1]
