@@ -18,7 +18,7 @@ PACKAGE = ROOT / "src" / "mfunc"
 # A part (a file or a folder of src/mfunc) imports parts of its own line and of the lines above
 # it, never of a line below. A new part is added here, in its place, or the test fails.
 LAYERS = (
-    ("data", "tree", "random", "dynamic"),
+    ("data", "tree", "random", "dynamic", "explain", "purity"),
     ("spec", "staging", "vector", "gradient", "batching", "depth", "transform", "products"),
     ("loss", "optim", "schedule", "metrics", "checkpoint", "nn", "parallel"),
     ("adapt", "generation", "train"),

@@ -13,8 +13,8 @@ import importlib
 import os
 from typing import Any
 
-# MindSpore reads this when it is first imported: errors are shown, its warnings are not.
-os.environ.setdefault("GLOG_v", "3")
+# MindSpore reads this when it is first imported. Its errors are raised; it need not print them too.
+os.environ.setdefault("GLOG_v", "4")
 
 _NAMES = {
     "Dim": "dynamic",
@@ -44,10 +44,9 @@ _NAMES = {
     "vmap": "batching",
 }
 _MODULES = (
-    "adapt", "auto", "batching", "checkpoint", "data", "depth", "draw", "dynamic", "generation",
-    "gradient",
-    "loss", "nn", "optim", "products", "random", "schedule", "spec", "staging", "train",
-    "transform", "tree", "vector",
+    "adapt", "auto", "batching", "checkpoint", "data", "depth", "draw", "dynamic", "explain",
+    "generation", "gradient", "loss", "nn", "optim", "products", "purity", "random", "schedule",
+    "spec", "staging", "train", "transform", "tree", "vector",
 )  # fmt: skip
 
 __all__ = [*_NAMES, *_MODULES]

@@ -23,6 +23,8 @@ from mindspore.graph.api import ms_compile_cache
 
 from mfunc import staging, tree
 from mfunc.dynamic import Axes, Dim, axes_of, check
+from mfunc.explain import explain
+from mfunc.purity import check_constants, check_pure, constants_of
 from mfunc.staging import SLOT, Seen, Stage, listed
 
 Function = Callable[..., Any]
@@ -52,7 +54,9 @@ def jit(
 
     Raises:
       TypeError: a leaf is none of the above, or a static value cannot be hashed; the path is named.
-      ValueError: a size does not fit its `Dim`, or `dynamic` names what is not there.
+        Or `fn` changes what it did not make: a list outside of it, an argument.
+      ValueError: a size does not fit its `Dim`, or `dynamic` names what is not there. Or `fn`
+        closes over a tensor by a name that stands for another one now.
 
     Laws:
       `jit(f)(*args) == f(*args)`; a second call with new values compiles nothing and sees no old
@@ -70,26 +74,27 @@ def jit(
     positions = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
     names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
     entries: dict[Any, tuple[Function, list[tree.Structure]]] = {}
+    constants: dict[str, Any] = {}
     compiled = 0
+    check_pure(fn, _name(fn))
 
     @functools.wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
         nonlocal compiled
         fixed = _static_values(fn, args, kwargs, positions, names)
-        traced = tuple([None if i in positions else arg for i, arg in enumerate(args)])
-        named = {name: value for name, value in kwargs.items() if name not in names}
-        leaves, structure = tree.flatten((traced, named))
+        traced = _traced(args, kwargs, positions, names)
+        leaves, structure = tree.flatten(traced)
         inputs = [_enter(leaf, i, structure) for i, leaf in enumerate(leaves)]
-        kinds = [_kind(value) for value in inputs]
-        if dynamic:
-            kinds = _dynamic_kinds(dynamic, kinds, structure, _name(fn))
+        kinds = _kinds(inputs, dynamic, structure, _name(fn))
         key = structure, staging.frozen(fixed), tuple(kinds)
         if key not in entries:
-            _refuse_namedtuples((traced, named), fn)
+            _refuse_namedtuples(traced, fn)
             entries[key] = _entry(fn, structure, fixed, kinds)
+            constants.update({} if constants else constants_of(fn))
+        check_constants(fn, constants, _name(fn))
         entry, results = entries[key]
         before = len(ms_compile_cache)
-        result = entry(*inputs)
+        result = _run(entry, inputs, _name(fn))
         compiled += len(ms_compile_cache) - before
         return result if results[-1] is tree.LEAF else tree.unflatten(results[-1], result)
 
@@ -125,6 +130,20 @@ def _static_values(
     return tuple(values)
 
 
+def _run(entry: Function, inputs: list[Any], name: str) -> Any:
+    """Call a graph; what goes wrong is said in the user's words."""
+    try:
+        return entry(*inputs)
+    except Exception as error:
+        raise explain(error, name) from error
+
+
+def _traced(args: Any, kwargs: Any, positions: tuple[int, ...], names: tuple[str, ...]) -> Any:
+    """Return the arguments without the static ones."""
+    traced = tuple([None if i in positions else arg for i, arg in enumerate(args)])
+    return traced, {name: value for name, value in kwargs.items() if name not in names}
+
+
 def _enter(leaf: Any, index: int, structure: tree.Structure) -> Any:
     """Make a leaf what may cross the border of a compiled function.
 
@@ -145,18 +164,16 @@ def _enter(leaf: Any, index: int, structure: tree.Structure) -> Any:
     )
 
 
-def _kind(value: Any) -> Any:
-    """Return what a graph depends on: shape and dtype, not the values."""
-    return (value.shape, value.dtype) if isinstance(value, ms.Tensor) else type(value)
-
-
-def _dynamic_kinds(
-    dynamic: Mapping[str, Sequence[Dim | None]],
-    kinds: list[Any],
+def _kinds(
+    inputs: list[Any],
+    dynamic: Mapping[str, Sequence[Dim | None]] | None,
     structure: tree.Structure,
     name: str,
 ) -> list[Any]:
-    """Put a `Dim` for the sizes that a graph does not depend on, after a look whether they fit."""
+    """Return what a graph depends on: shapes and dtypes, not the values; a `Dim` for some sizes."""
+    kinds = [(x.shape, x.dtype) if isinstance(x, ms.Tensor) else type(x) for x in inputs]
+    if not dynamic:
+        return kinds
     paths = [_place(path) for path in tree.structure_paths(structure)]
     shapes = [kind[0] if isinstance(kind, tuple) else None for kind in kinds]
     every = axes_of(dynamic, paths, name)
