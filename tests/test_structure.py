@@ -19,7 +19,17 @@ PACKAGE = ROOT / "src" / "mfunc"
 # it, never of a line below. A new part is added here, in its place, or the test fails.
 LAYERS = (
     ("data", "tree", "random", "dynamic", "explain", "purity"),
-    ("spec", "staging", "vector", "gradient", "batching", "depth", "transform", "products"),
+    (
+        "spec",
+        "staging",
+        "vector",
+        "gradient",
+        "batching",
+        "depth",
+        "custom",
+        "transform",
+        "products",
+    ),
     ("loss", "optim", "schedule", "metrics", "checkpoint", "nn", "parallel"),
     ("adapt", "generation", "train"),
     ("auto", "draw", "pipeline"),

@@ -22,6 +22,7 @@ _NAMES = {
     "Pretrained": "auto",
     "Spec": "spec",
     "block": "depth",
+    "custom_vjp": "custom",
     "evaluate": "train",
     "fit": "train",
     "from_pretrained": "auto",
@@ -44,9 +45,9 @@ _NAMES = {
     "vmap": "batching",
 }
 _MODULES = (
-    "adapt", "auto", "batching", "checkpoint", "data", "depth", "draw", "dynamic", "explain",
-    "generation", "gradient", "loss", "nn", "optim", "products", "purity", "random", "schedule",
-    "spec", "staging", "train", "transform", "tree", "vector",
+    "adapt", "auto", "batching", "checkpoint", "custom", "data", "depth", "draw", "dynamic",
+    "explain", "generation", "gradient", "loss", "nn", "optim", "products", "purity", "random",
+    "schedule", "spec", "staging", "train", "transform", "tree", "vector",
 )  # fmt: skip
 
 __all__ = [*_NAMES, *_MODULES]

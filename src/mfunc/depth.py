@@ -149,7 +149,7 @@ def _write_remat(fn: Function, patterns: list[Pattern], kinds: list[Any]) -> Fun
         return staging.write("taken", f"def taken(out):\n    return ({parts})")
 
     def write_trees(_: list[Seen]) -> Function:
-        return _write_trees(results[-1])
+        return write_trees(results[-1])
 
     text = (
         f"def layer({listed(leaves)}):\n"
@@ -169,7 +169,7 @@ def _write_remat(fn: Function, patterns: list[Pattern], kinds: list[Any]) -> Fun
         f"        return ({listed([*_gradients(leaves, floats), ''])})\n"
         "cell = Remat()\n"
         "def call(args):\n"
-        f"    out = cell({listed(_passed(patterns))})\n"
+        f"    out = cell({listed(passed(patterns))})\n"
         "    return trees_of(out)(out)"
     )
     return staging.write(
@@ -179,7 +179,8 @@ def _write_remat(fn: Function, patterns: list[Pattern], kinds: list[Any]) -> Fun
     )  # fmt: skip
 
 
-def _passed(patterns: list[Pattern]) -> list[str]:
+def passed(patterns: list[Pattern]) -> list[str]:
+    """Return the texts that reach the traced leaves of all arguments."""
     return [text for i, node in enumerate(patterns) for text in staging.reach(node, f"args[{i}]")]
 
 
@@ -189,7 +190,7 @@ def _gradients(leaves: list[str], floats: list[str]) -> list[str]:
     return [given.get(name, f"zeros_like({name})") for name in leaves]
 
 
-def _write_trees(result: Pattern) -> Function:
+def write_trees(result: Pattern) -> Function:
     """Write `built(flat)`: the tree of a flat result."""
     fixed = [leaf for leaf in tree.leaves(result) if leaf is not staging.SLOT]
     slots = iter(range(len(tree.leaves(result))))
