@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -152,32 +153,42 @@ def test_a_llama_recomputed():
 
 
 MEMORY = """
-import resource
+import re
 import sys
+from pathlib import Path
 import mindspore as ms
 import numpy as np
 import mfunc as mf
 from mfunc.nn import llama
-from mfunc.products import jvp
 
 recompute = sys.argv[1] == "again"
 config = llama.Config(vocab_size=64, hidden_size=64, intermediate_size=128, num_hidden_layers=12,
                       num_attention_heads=4)
 params = llama.init(mf.random.key(0), config)
-ids = ms.Tensor(np.zeros((4, 256), np.int32))
+
+
+def ids(length):
+    return ms.Tensor(np.zeros((4, length), np.int32))
 
 
 def loss(params, ids):
     return llama.apply(params, config, ids, recompute=recompute).mean()
 
 
-mf.jit(mf.value_and_grad(loss))(params, ids[:, :16])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-float(mf.jit(mf.value_and_grad(loss))(params, ids)[0])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text()).group(1))
+
+
+step = mf.jit(mf.value_and_grad(loss))
+step(params, ids(16))
+Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+before = peak()
+float(step(params, ids(384))[0])
+print(peak() - before)
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are read from /proc")
 def test_memory_falls(tmp_path):
     """12 layers keep 12 inputs and the inside of one layer, instead of the inside of 12."""
     script = tmp_path / "memory.py"
@@ -189,4 +200,4 @@ def test_memory_falls(tmp_path):
         )
         return int(done.stdout)
 
-    assert kilobytes("again") < 0.5 * kilobytes("kept")
+    assert 0 < kilobytes("again") < 0.6 * kilobytes("kept")

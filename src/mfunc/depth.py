@@ -148,7 +148,7 @@ def _write_remat(fn: Function, patterns: list[Pattern], kinds: list[Any]) -> Fun
         parts = listed([*staging.reach(results[-1], "out"), ""])
         return staging.write("taken", f"def taken(out):\n    return ({parts})")
 
-    def write_trees(_: list[Seen]) -> Function:
+    def write_result_trees(_: list[Seen]) -> Function:
         return write_trees(results[-1])
 
     text = (
@@ -173,7 +173,7 @@ def _write_remat(fn: Function, patterns: list[Pattern], kinds: list[Any]) -> Fun
         "    return trees_of(out)(out)"
     )
     return staging.write(
-        "call", text, fn=fn, results_of=Stage(write_results), trees_of=Stage(write_trees),
+        "call", text, fn=fn, results_of=Stage(write_results), trees_of=Stage(write_result_trees),
         dot_of=_dot_stage, no_inline=ms.no_inline, Cell=nn.Cell, depend=ops.depend, grad=ms.grad,
         zeros_like=P.ZerosLike(), **constants,
     )  # fmt: skip

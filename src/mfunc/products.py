@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mindspore import ops
 from mindspore.ops import operations as P
 
 from mfunc import tree
@@ -100,7 +99,11 @@ def _jvp_in_graph(fn, primals, tangents):  # type: ignore[no-untyped-def]
         return _dot(by_primals(cotangent, *primals), tuple(tangents))
 
     out = fn(*primals)
-    return out, grad(pulled)(tree.map(ops.zeros_like, out), primals, tangents)
+    return out, grad(pulled)(tree.map(_zeros_like, out), primals, tangents)
+
+
+def _zeros_like(leaf):  # type: ignore[no-untyped-def]
+    return P.ZerosLike()(leaf)  # `ops.zeros_like` does not compile in the gradient of a `remat`
 
 
 jvp.__wrapped__ = _jvp_in_graph  # type: ignore[attr-defined]

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mindspore import Tensor
 from mindspore.ops import PrimitiveWithInfer
 
 from mfunc import tree
@@ -82,8 +83,8 @@ def pattern(value: Any, shape: Any) -> Pattern:
         }
     if type(value) in (tuple, list):
         return type(value)([pattern(child, its) for child, its in zip(value, shape, strict=True)])
-    if value is None and shape is not None:
-        return SLOT
+    if (value is None and shape is not None) or isinstance(value, Tensor):
+        return SLOT  # a tensor that is a constant goes the way of the others
     return value
 
 
