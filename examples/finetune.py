@@ -53,8 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     )  # fmt: skip
     result: dict[str, Any] = {}
     curves: dict[str, list[float]] = {}
+    drawn: md.Columns = {}
     if task.base:
-        packed = dataset.packed(task.base, "training rows")
+        drawn = packed = dataset.packed(task.base, "training rows")
         optimizer = adamw(preset.learning_rate, preset.steps, preset.warmup_steps, weight_decay=0.1)
         state = mf.train.init_state(params, optimizer)
         step = mf.train_step(loss_of(model, config), optimizer)
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     if task.adapt:
         before = solve("before", model, params, config, dataset, task.held_out)
         packed = dataset.packed(task.adapt, "rows to adapt to")
+        drawn = drawn or packed
         adapter, settings, curves["LoRA"], speed = adapt(
             model, config, params, dataset, packed, key
         )
@@ -76,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     pretrained = mf.Pretrained(model, config, params, tokenizer)
     mf.save_pretrained(options.output / "checkpoint", pretrained)
     mf.draw.losses(options.output / "loss.png", curves)
-    mf.draw.pack(options.output / "pack.png", packed["segment_ids"], packed["labels"])
+    mf.draw.pack(options.output / "pack.png", drawn["segment_ids"], drawn["labels"])
     result["seconds"] = round(time.perf_counter() - began, 1)
     (options.output / "result.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2), f"in {options.output}/", sep="\n")

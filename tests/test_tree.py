@@ -65,7 +65,8 @@ MISMATCHES = [
     ({"a": 1}, {"a": 1, "c": (2,)}, "has an extra leaf at c/0"),
     ((1, 2), [1, 2], "has the same paths but other containers"),
     ({"a": (1, None)}, {"a": (1,)}, "has the same paths but other containers"),
-    (1, (1,), "has no leaf at "),
+    (1, (1,), "has no leaf at the root"),
+    ({}, 1, "has an extra leaf at the root"),
 ]
 
 

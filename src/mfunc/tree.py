@@ -218,9 +218,9 @@ def difference(expected: Structure, seen: Structure) -> str:
     missing = [path for path in wanted if path not in set(found)]
     extra = [path for path in found if path not in set(wanted)]
     if missing:
-        return f"has no leaf at {missing[0]}"
+        return f"has no leaf at {missing[0] or 'the root'}"
     if extra:
-        return f"has an extra leaf at {extra[0]}"
+        return f"has an extra leaf at {extra[0] or 'the root'}"
     return "has the same paths but other containers (tuple, list, dict or NamedTuple)"
 
 
