@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     )  # fmt: skip
     result: dict[str, Any] = {}
     curves: dict[str, list[float]] = {}
-    drawn: md.Columns = {}
+    drawn = None
     if task.base:
         drawn = packed = dataset.packed(task.base, "training rows")
         optimizer = adamw(preset.learning_rate, preset.steps, preset.warmup_steps, weight_decay=0.1)
@@ -65,7 +65,6 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     if task.adapt:
         before = solve("before", model, params, config, dataset, task.held_out)
         packed = dataset.packed(task.adapt, "rows to adapt to")
-        drawn = drawn or packed
         adapter, settings, curves["LoRA"], speed = adapt(
             model, config, params, dataset, packed, key
         )
@@ -73,11 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         after = solve("after", model, merged, config, dataset, task.held_out)
         result = {**speed, **pack_numbers(packed), **result}
         result |= {"exact_match_before": before, "exact_match_after": after}
-        file = options.output / "adapter.safetensors"
-        mf.save(file, adapter, metadata=attrs.asdict(settings))
+        mf.save(options.output / "adapter.safetensors", adapter, metadata=attrs.asdict(settings))
     pretrained = mf.Pretrained(model, config, params, tokenizer)
     mf.save_pretrained(options.output / "checkpoint", pretrained)
     mf.draw.losses(options.output / "loss.png", curves)
+    drawn = drawn or packed
     mf.draw.pack(options.output / "pack.png", drawn["segment_ids"], drawn["labels"])
     result["seconds"] = round(time.perf_counter() - began, 1)
     (options.output / "result.json").write_text(json.dumps(result, indent=2) + "\n")
