@@ -76,8 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     pretrained = mf.Pretrained(model, config, params, tokenizer)
     mf.save_pretrained(options.output / "checkpoint", pretrained)
     mf.draw.losses(options.output / "loss.png", curves)
-    drawn = drawn or packed
-    mf.draw.pack(options.output / "pack.png", drawn["segment_ids"], drawn["labels"])
+    draw_pack(options.output / "pack.png", drawn or packed)
     result["seconds"] = round(time.perf_counter() - began, 1)
     (options.output / "result.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2), f"in {options.output}/", sep="\n")
@@ -197,6 +196,12 @@ def pack_numbers(packed: md.Columns) -> dict[str, Any]:
     """Return the part of the result that tells of the pack."""
     segment_ids = packed["segment_ids"]
     return {"pack_rows": len(segment_ids), "pack_fill": round(float((segment_ids > 0).mean()), 4)}
+
+
+def draw_pack(path: Path, packed: md.Columns) -> None:
+    """Draw the rows that hold the most documents."""
+    fullest = np.argsort(-packed["segment_ids"].max(1), kind="stable")[:12]
+    mf.draw.pack(path, packed["segment_ids"][fullest], packed["labels"][fullest])
 
 
 # --- model and training ---
