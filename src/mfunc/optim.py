@@ -71,8 +71,8 @@ def chain(*members: Optimizer) -> Optimizer:
 def flatten(inner: Optimizer) -> Optimizer:
     """Run an optimizer on all parameters joined to one vector.
 
-    The same numbers by fewer operators: 12 for AdamW where there were 12 a leaf, which makes steps
-    of small models up to a third shorter and their compilation half as long. It holds one more copy
+    The same numbers by fewer operators: 15 for AdamW where there were 15 a leaf. A step of a small
+    model took a tenth less time and compiled in two thirds of it. It holds one more copy
     of gradients and parameters for the length of the update. For optimizers that do the same to
     every number, or look at all of them at once.
 
