@@ -41,17 +41,6 @@ CONTESTANTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def milliseconds(run: Callable[[], Any], rounds: int) -> float:
-    """The median of some runs, after two more."""
-    times = []
-    for i in range(rounds + 2):
-        began = time.perf_counter()
-        run()
-        if i > 1:
-            times.append(time.perf_counter() - began)
-    return 1e3 * statistics.median(times)
-
-
 # --- what a call costs ---
 
 
@@ -185,7 +174,7 @@ def one(layers: int, way: str) -> None:
     float(step(params, ids)[0])
     first = time.perf_counter() - began
     megabytes = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    later = milliseconds(lambda: float(step(params, ids)[0]), 8) / 1e3
+    later = in_turn([lambda: float(step(params, ids)[0])], 8)[0] / 1e3
     print(json.dumps({"first": first, "step": later, "megabytes": megabytes}))
 
 

@@ -22,6 +22,7 @@ LAYERS = (
     (
         "spec",
         "staging",
+        "forms",
         "vector",
         "gradient",
         "batching",

@@ -46,8 +46,8 @@ _NAMES = {
 }
 _MODULES = (
     "adapt", "auto", "batching", "checkpoint", "custom", "data", "depth", "draw", "dynamic",
-    "explain", "generation", "gradient", "loss", "nn", "optim", "products", "purity", "random",
-    "schedule", "spec", "staging", "train", "transform", "tree", "vector",
+    "explain", "forms", "generation", "gradient", "loss", "nn", "optim", "products", "purity",
+    "random", "schedule", "spec", "staging", "train", "transform", "tree", "vector",
 )  # fmt: skip
 
 __all__ = [*_NAMES, *_MODULES]

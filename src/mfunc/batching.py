@@ -10,7 +10,7 @@ import numpy as np
 from mindspore import ops
 from mindspore.ops import operations as P
 
-from mfunc import staging, tree
+from mfunc import forms, staging, tree
 from mfunc.staging import SLOT, Pattern, Seen, Stage, listed
 from mfunc.tree import Tree
 
@@ -78,15 +78,14 @@ def _write_vmap(seen: list[Seen]) -> Function:
     places, axes = _kept(args, [axis for leaf, axis in found], lambda leaf: leaf is SLOT)
     axes, _ = _check_sizes(axes, shapes, places)
     leaves, trees, constants = staging.rebuild(args)
-    passed = [text for i, arg in enumerate(args) for text in staging.reach(arg, f"args[{i}]")]
+    passed = forms.passed(args)
     results: list[Pattern] = []
 
     def write_results(seen: list[Seen]) -> Function:
         results.append(seen[0].pattern)
-        parts = staging.reach(results[-1], "out")
-        if not parts:
+        if not staging.reach(results[-1], "out"):
             raise ValueError(NOTHING)
-        return staging.write("taken", f"def taken(out):\n    return ({listed([*parts, ''])})")
+        return forms.write_slots(results[-1])
 
     def write_trees(seen: list[Seen]) -> Function:
         return _write_moved(results[-1], out_axes, [len(shape) for shape in seen[0].shape])
@@ -109,24 +108,16 @@ _vmap_stage = Stage(_write_vmap)
 
 
 def _write_moved(result: Pattern, out_axes: Any, ranks: list[int]) -> Function:
-    """Write `moved(stacked)`: the result as a tree, its examples where `out_axes` wants them."""
-    leaves = tree.leaves(result)
-    axes = [
-        axis
-        for leaf, axis in zip(leaves, _spread("out_axes", out_axes, result, "result"), strict=True)
-        if leaf is SLOT
-    ]
-    texts, constants = [], {"transpose": P.Transpose()}
+    """Write `built(flat)`: the result as a tree, its examples where `out_axes` wants them."""
+    every = zip(tree.leaves(result), _spread("out_axes", out_axes, result, "result"), strict=True)
+    axes = [axis for leaf, axis in every if leaf is SLOT]
+    texts = []
     for i, (axis, rank) in enumerate(zip(axes, ranks, strict=True)):
         order = list(range(1, rank))
         order.insert(_out_axis(axis, rank), 0)
         moved = order != sorted(order)
-        texts.append(f"transpose(stacked[{i}], {tuple(order)})" if moved else f"stacked[{i}]")
-    places = iter(texts)
-    fixed = {f"constant{i}": leaf for i, leaf in enumerate(leaves) if leaf is not SLOT}
-    names = iter(fixed)
-    text = staging.build(result, lambda leaf: next(places if leaf is SLOT else names))
-    return staging.write("moved", f"def moved(stacked):\n    return {text}", **constants, **fixed)
+        texts.append(f"transpose(flat[{i}], {tuple(order)})" if moved else f"flat[{i}]")
+    return forms.write_tree(result, texts, transpose=P.Transpose())
 
 
 def _eager_vmap(fn: Function, in_axes: Any, out_axes: Any, args: tuple[Any, ...]) -> Tree:

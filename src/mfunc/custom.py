@@ -9,8 +9,7 @@ from typing import Any
 from mindspore import nn
 from mindspore.ops import operations as P
 
-from mfunc import staging, tree
-from mfunc.depth import passed, write_trees
+from mfunc import forms, staging, tree
 from mfunc.gradient import FLOATS
 from mfunc.staging import SLOT, Pattern, Seen, Stage, listed
 
@@ -45,27 +44,7 @@ def custom_vjp(fn: Function, backward: Function) -> Function:
     Source:
       jax `custom_vjp`.
     """
-    written: dict[Any, Function] = {}
-
-    def write_custom(seen: list[Seen]) -> Function:
-        patterns = [arg.pattern for arg in seen]
-        kinds = [kind for arg in seen for kind in staging.dtypes(arg)]
-        key = staging.frozen(patterns), tuple(map(str, kinds))
-        if key not in written:
-            written[key] = _write_custom(fn, backward, patterns, kinds)
-        return written[key]
-
-    stage = Stage(write_custom)
-
-    def in_graph(*args):  # type: ignore[no-untyped-def]
-        return stage(*args)(args)
-
-    @functools.wraps(fn)
-    def call(*args: Any) -> Any:
-        return fn(*args)
-
-    call.__wrapped__ = in_graph
-    return call
+    return forms.for_graphs(fn, functools.partial(_write_custom, fn, backward))
 
 
 def _custom_in_graph(fn, backward):  # type: ignore[no-untyped-def]
@@ -85,14 +64,13 @@ def _write_custom(
 
     def write_results(seen: list[Seen]) -> Function:
         results.append(seen[0].pattern)
-        parts = listed([*staging.reach(results[-1], "out"), ""])
-        return staging.write("taken", f"def taken(out):\n    return ({parts})")
+        return forms.write_slots(results[-1])
 
-    def write_result_trees(_: list[Seen]) -> Function:
-        return write_trees(results[-1])
+    def write_trees(_: list[Seen]) -> Function:
+        return forms.write_tree(results[-1])
 
     def write_gradients(seen: list[Seen]) -> Function:
-        return _write_gradients(patterns, kinds, seen[0].pattern, leaves)
+        return _write_gradients(patterns, kinds, seen[0].pattern)
 
     text = (
         f"def layer({listed(leaves)}):\n"
@@ -107,18 +85,16 @@ def _write_custom(
         f"        return gradients_of(grads)(grads, ({listed([*leaves, ''])}))\n"
         "cell = Custom()\n"
         "def call(args):\n"
-        f"    out = cell({listed(passed(patterns))})\n"
+        f"    out = cell({listed(forms.passed(patterns))})\n"
         "    return trees_of(out)(out)"
     )
     return staging.write(
         "call", text, fn=fn, backward=backward, Cell=nn.Cell, results_of=Stage(write_results),
-        trees_of=Stage(write_result_trees), gradients_of=Stage(write_gradients), **constants,
+        trees_of=Stage(write_trees), gradients_of=Stage(write_gradients), **constants,
     )  # fmt: skip
 
 
-def _write_gradients(
-    patterns: list[Pattern], kinds: list[Any], grads: Pattern, leaves: list[str]
-) -> Function:
+def _write_gradients(patterns: list[Pattern], kinds: list[Any], grads: Pattern) -> Function:
     """Write `gradients(grads, leaves)`: one for each leaf, zeros where there is none."""
     if not isinstance(grads, (tuple, list)) or len(grads) != len(patterns):
         raise ValueError(

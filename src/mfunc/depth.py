@@ -13,7 +13,7 @@ import mindspore as ms
 from mindspore import nn, ops
 from mindspore.ops import operations as P
 
-from mfunc import staging, tree
+from mfunc import forms, staging
 from mfunc.gradient import FLOATS
 from mfunc.staging import Pattern, Seen, Stage, listed
 
@@ -40,26 +40,11 @@ def block(fn: Function) -> Function:
       >>> residual(ms.Tensor([1.0, 2.0])).asnumpy()
       array([2., 6.], dtype=float32)
     """
-    written: dict[Any, Function] = {}
 
-    def write_block(seen: list[Seen]) -> Function:
-        patterns = [arg.pattern for arg in seen]
-        key = staging.frozen(patterns)
-        if key not in written:
-            written[key] = _write_block(fn, patterns)
-        return written[key]
+    def write(patterns: list[Pattern], kinds: list[Any]) -> Function:
+        return _write_block(fn, patterns)
 
-    stage = Stage(write_block)
-
-    def in_graph(*args):  # type: ignore[no-untyped-def]
-        return stage(*args)(args)
-
-    @functools.wraps(fn)
-    def call(*args: Any) -> Any:
-        return fn(*args)
-
-    call.__wrapped__ = in_graph
-    return call
+    return forms.for_graphs(fn, write)
 
 
 def _block_in_graph(fn):  # type: ignore[no-untyped-def]
@@ -75,10 +60,8 @@ def _write_block(fn: Function, patterns: list[Pattern]) -> Function:
     leaves, trees, constants = staging.rebuild(patterns)
     text = f"def layer({listed(leaves)}):\n    return fn({listed(trees)})"
     layer = ms.no_inline(staging.write("layer", text, fn=fn, **constants))
-    passed = [text for i, node in enumerate(patterns) for text in staging.reach(node, f"args[{i}]")]
-    return staging.write(
-        "call", f"def call(args):\n    return layer({listed(passed)})", layer=layer
-    )
+    passed = listed(forms.passed(patterns))
+    return staging.write("call", f"def call(args):\n    return layer({passed})", layer=layer)
 
 
 def remat(fn: Function) -> Function:
@@ -106,26 +89,7 @@ def remat(fn: Function) -> Function:
     Source:
       Chen et al. 2016, "Training deep nets with sublinear memory cost"; jax `checkpoint`.
     """
-    written: dict[Any, Function] = {}
-
-    def write_remat(seen: list[Seen]) -> Function:
-        patterns = [arg.pattern for arg in seen]
-        kinds = [kind for arg in seen for kind in staging.dtypes(arg)]
-        key = staging.frozen(patterns), tuple(map(str, kinds))
-        if key not in written:
-            written[key] = _write_remat(fn, patterns, kinds)
-        return written[key]
-
-    stage = Stage(write_remat)
-
-    def in_graph(*args):  # type: ignore[no-untyped-def]
-        return stage(*args)(args)
-
-    def call(*args: Any) -> Any:
-        return fn(*args)
-
-    call.__wrapped__ = in_graph  # type: ignore[attr-defined]
-    return call
+    return forms.for_graphs(fn, functools.partial(_write_remat, fn))
 
 
 def _remat_in_graph(fn):  # type: ignore[no-untyped-def]
@@ -145,11 +109,10 @@ def _write_remat(fn: Function, patterns: list[Pattern], kinds: list[Any]) -> Fun
 
     def write_results(seen: list[Seen]) -> Function:
         results.append(seen[0].pattern)
-        parts = listed([*staging.reach(results[-1], "out"), ""])
-        return staging.write("taken", f"def taken(out):\n    return ({parts})")
+        return forms.write_slots(results[-1])
 
-    def write_result_trees(_: list[Seen]) -> Function:
-        return write_trees(results[-1])
+    def write_trees(_: list[Seen]) -> Function:
+        return forms.write_tree(results[-1])
 
     text = (
         f"def layer({listed(leaves)}):\n"
@@ -169,38 +132,20 @@ def _write_remat(fn: Function, patterns: list[Pattern], kinds: list[Any]) -> Fun
         f"        return ({listed([*_gradients(leaves, floats), ''])})\n"
         "cell = Remat()\n"
         "def call(args):\n"
-        f"    out = cell({listed(passed(patterns))})\n"
+        f"    out = cell({listed(forms.passed(patterns))})\n"
         "    return trees_of(out)(out)"
     )
     return staging.write(
-        "call", text, fn=fn, results_of=Stage(write_results), trees_of=Stage(write_result_trees),
+        "call", text, fn=fn, results_of=Stage(write_results), trees_of=Stage(write_trees),
         dot_of=_dot_stage, no_inline=ms.no_inline, Cell=nn.Cell, depend=ops.depend, grad=ms.grad,
         zeros_like=P.ZerosLike(), **constants,
     )  # fmt: skip
-
-
-def passed(patterns: list[Pattern]) -> list[str]:
-    """Return the texts that reach the traced leaves of all arguments."""
-    return [text for i, node in enumerate(patterns) for text in staging.reach(node, f"args[{i}]")]
 
 
 def _gradients(leaves: list[str], floats: list[str]) -> list[str]:
     """Return the text of the gradient of each leaf; MindSpore gives a single one bare."""
     given = {name: "grads" if len(floats) == 1 else f"grads[{i}]" for i, name in enumerate(floats)}
     return [given.get(name, f"zeros_like({name})") for name in leaves]
-
-
-def write_trees(result: Pattern) -> Function:
-    """Write `built(flat)`: the tree of a flat result."""
-    fixed = [leaf for leaf in tree.leaves(result) if leaf is not staging.SLOT]
-    slots = iter(range(len(tree.leaves(result))))
-    names = iter(range(len(fixed)))
-    text = staging.build(
-        result,
-        lambda leaf: f"flat[{next(slots)}]" if leaf is staging.SLOT else f"c{next(names)}",
-    )
-    constants = {f"c{i}": leaf for i, leaf in enumerate(fixed)}
-    return staging.write("built", f"def built(flat):\n    return {text}", **constants)
 
 
 def _write_dot(seen: list[Seen]) -> Function:

@@ -79,7 +79,9 @@ def _write_gradient(seen: list[Seen]) -> Function:
     argnums, has_aux, *args = [arg.pattern for arg in seen]
     chosen = _positions(argnums, len(args))
     for i in chosen:
-        _check_differentiable(args[i], tree.map(_element, seen[2 + i].dtype), f"argument {i}")
+        _check_differentiable(
+            args[i], tree.map(staging.element, seen[2 + i].dtype), f"argument {i}"
+        )
     order = [*chosen, *[i for i in range(len(args)) if i not in chosen]]
     leaves, trees, constants = staging.rebuild([args[i] for i in order])
     passed = [text for i in order for text in staging.reach(args[i], f"args[{i}]")]
@@ -139,11 +141,6 @@ def _check_differentiable(pattern: Pattern, dtypes: Any, where: str) -> None:
                 f"{kind if leaf is SLOT else repr(leaf)}; only float tensors have gradients. "
                 "Keep other leaves in an argument that argnums does not name"
             )
-
-
-def _element(dtype: Any) -> Any:
-    """Return the dtype of a tensor as the compiler tells it; a number's gradient would be 0."""
-    return dtype.element_type() if hasattr(dtype, "element_type") else f"the number type {dtype}"
 
 
 def _eager_value_and_grad(

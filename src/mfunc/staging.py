@@ -103,10 +103,12 @@ def dtypes(seen: Seen) -> list[Any]:
 
     A number that is traced has no dtype of a tensor: it is said in words.
     """
-    return [
-        kind.element_type() if hasattr(kind, "element_type") else f"the number type {kind}"
-        for kind in _beside(seen.pattern, seen.dtype)
-    ]
+    return [element(kind) for kind in _beside(seen.pattern, seen.dtype)]
+
+
+def element(kind: Any) -> Any:
+    """Return the dtype of a tensor as the compiler tells it, or words for a number."""
+    return kind.element_type() if hasattr(kind, "element_type") else f"the number type {kind}"
 
 
 def _beside(node: Pattern, said: Any) -> Iterator[Any]:

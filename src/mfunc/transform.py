@@ -77,6 +77,7 @@ def jit(
     constants: dict[str, Any] = {}
     compiled = 0
     check_pure(fn, _name(fn))
+    flexible = tuple([(pattern, tuple(axes)) for pattern, axes in (dynamic or {}).items()])
 
     @functools.wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -85,7 +86,7 @@ def jit(
         traced = _traced(args, kwargs, positions, names)
         leaves, structure = tree.flatten(traced)
         inputs = [_enter(leaf, i, structure) for i, leaf in enumerate(leaves)]
-        kinds = _kinds(inputs, dynamic, structure, _name(fn))
+        kinds = _kinds(inputs, flexible, structure, _name(fn))
         key = structure, staging.frozen(fixed), tuple(kinds)
         if key not in entries:
             _refuse_namedtuples(traced, fn)
@@ -165,23 +166,28 @@ def _enter(leaf: Any, index: int, structure: tree.Structure) -> Any:
 
 
 def _kinds(
-    inputs: list[Any],
-    dynamic: Mapping[str, Sequence[Dim | None]] | None,
-    structure: tree.Structure,
-    name: str,
+    inputs: list[Any], flexible: tuple[tuple[str, Axes], ...], structure: tree.Structure, name: str
 ) -> list[Any]:
     """Return what a graph depends on: shapes and dtypes, not the values; a `Dim` for some sizes."""
     kinds = [(x.shape, x.dtype) if isinstance(x, ms.Tensor) else type(x) for x in inputs]
-    if not dynamic:
+    if not flexible:
         return kinds
-    paths = [_place(path) for path in tree.structure_paths(structure)]
+    paths, every = _flexible_places(flexible, structure, name)
     shapes = [kind[0] if isinstance(kind, tuple) else None for kind in kinds]
-    every = axes_of(dynamic, paths, name)
     check(every, shapes, paths, name)
     return [
         kind if axes is None else (_mixed(kind[0], axes), kind[1])
         for kind, axes in zip(kinds, every, strict=True)
     ]
+
+
+@functools.lru_cache(maxsize=256)
+def _flexible_places(
+    flexible: tuple[tuple[str, Axes], ...], structure: tree.Structure, name: str
+) -> tuple[list[str], list[Axes | None]]:
+    """Return the path and the dynamic axes of each leaf: found once, not at every call."""
+    paths = [_place(path) for path in tree.structure_paths(structure)]
+    return paths, axes_of(dict(flexible), paths, name)
 
 
 def _mixed(shape: tuple[int, ...], axes: Axes) -> tuple[int | Dim, ...]:
