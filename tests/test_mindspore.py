@@ -609,6 +609,69 @@ def test_dicts_nest_at_most_six_deep_in_a_graph():
         ms.jit(_seven_deep)(Tensor([1.0]))
 
 
+# --- what is overwritten ---
+
+
+def written_graph(parameter, result):
+    def entry(x):
+        old = P.Identity()(parameter)
+        P.Assign()(parameter, old + x)
+        return result(old)
+
+    return ms.jit(entry)
+
+
+def nothing(old):
+    return ()
+
+
+def late_sum(old):
+    return (old * 1.0).sum()
+
+
+def test_a_graph_that_returns_nothing_is_not_run():
+    parameter = ms.Parameter(tensor(2, 2), name="silent")
+    before = parameter.asnumpy().copy()
+    assert written_graph(parameter, nothing)(Tensor(1.0)) == ()
+    np.testing.assert_array_equal(parameter.asnumpy(), before)
+
+
+def test_identity_keeps_the_numbers_that_a_kernel_overwrites():
+    """Without it what is read after the kernel is new, as in a program that changes in place."""
+    parameter = ms.Parameter(tensor(50, 50), name="overwritten")
+    total = parameter.asnumpy().sum()
+    seen = written_graph(parameter, late_sum)(Tensor(1.0))
+    np.testing.assert_allclose(seen.asnumpy(), total, rtol=1e-4)
+    np.testing.assert_allclose(parameter.asnumpy().sum(), total + 2500, rtol=1e-4)
+
+    def directly(x):
+        P.Assign()(parameter, parameter + x)
+        return (parameter * 1.0).sum()
+
+    np.testing.assert_allclose(ms.jit(directly)(Tensor(1.0)).asnumpy(), total + 5000, rtol=1e-4)
+
+
+def test_a_parameter_with_other_data_is_not_seen_by_its_graph():
+    """`copy_` is: it writes into the memory that the graph knows."""
+    parameter = ms.Parameter(Tensor([1.0]), name="replaced")
+    graph = written_graph(parameter, late_sum)
+    graph(Tensor([0.0]))
+    parameter.set_data(Tensor([5.0]))
+    assert float(graph(Tensor([0.0]))) == 1.0
+    parameter = ms.Parameter(Tensor([1.0]), name="copied")
+    graph = written_graph(parameter, late_sum)
+    graph(Tensor([0.0]))
+    parameter.copy_(Tensor([5.0]))
+    assert float(graph(Tensor([0.0]))) == 5.0
+
+
+def test_eager_arithmetic_in_place_does_nothing():
+    x = Tensor(np.ones(3, np.float32))
+    x.add_(Tensor(1.0))
+    x.mul_(3.0)
+    assert x.asnumpy().tolist() == [1.0, 1.0, 1.0]
+
+
 # --- Jacobian products ---
 
 

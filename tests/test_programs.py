@@ -7,6 +7,7 @@ import pytest
 from tests.programs import COLUMNS, ROWS, maybe_view, params_of, program
 from tests.trees import assert_close
 
+from mfunc import tree
 from mfunc.batching import vmap
 from mfunc.dynamic import Dim
 from mfunc.gradient import value_and_grad
@@ -28,19 +29,43 @@ def close(seen, wanted, text):
         raise AssertionError(f"{error}\n{text}") from None
 
 
+def descent(transformed):
+    """A step that gives new parameters away; what it reads of the old ones comes after."""
+
+    def lower(param, grad):
+        return param - 0.01 * grad
+
+    def step(params, x, y):
+        value, grads = transformed(params, x, y)
+        return tree.map(lower, params, grads[0]), value, grads[0], grads[1], grads[2]
+
+    return step
+
+
 def check(seed: int) -> None:
-    """Three parameter trees; static, dynamic and mapped over examples, in turn."""
-    way = ("static", "dynamic", "mapped")[seed % 3]
+    """Three parameter trees; static, dynamic, mapped over examples and donated, in turn."""
+    way = ("static", "dynamic", "mapped", "donated")[seed % 4]
     # MindSpore cannot map the gradient of a recomputed layer, and says so: test_depth_remat.
     fn, shapes, text = program(seed, remats=way != "mapped")
     transformed = value_and_grad(fn, (0, 1, 2))
     if way == "mapped":
         transformed = vmap(transformed, (None, 0, 0))
-    fast = jit(transformed, dynamic={"1": ROW, "2": ROW} if way == "dynamic" else None)
+    if way == "donated":
+        transformed = descent(transformed)
+    fast = jit(
+        transformed,
+        dynamic={"1": ROW, "2": ROW} if way == "dynamic" else None,
+        donate_argnums=0 if way == "donated" else (),
+    )
+    before = None
     for i in range(3):
         lead, rows = ((2,) if way == "mapped" else ()), (ROWS + i if way == "dynamic" else ROWS)
-        args = (params_of(shapes, 10 * seed + i), *data(seed + i, *lead, rows=rows))
-        close(fast(*args), transformed(*args), text)
+        params = before if i == 1 and before else params_of(shapes, 10 * seed + i)
+        args = (params, *data(seed + i, *lead, rows=rows))
+        wanted = transformed(*args)
+        seen = fast(*args)
+        close(seen, wanted, text)
+        before = seen[0] if way == "donated" else None
     assert fast.compiles() == 1, text
 
 

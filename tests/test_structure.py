@@ -28,6 +28,8 @@ LAYERS = (
         "batching",
         "depth",
         "custom",
+        "donation",
+        "entry",
         "transform",
         "products",
     ),
@@ -46,7 +48,7 @@ STRANGERS = (
 )  # fmt: skip
 
 # MindSpore's compiler, whose traps only these parts know.
-KNOW_THE_COMPILER = ("transform", "depth")
+KNOW_THE_COMPILER = ("transform", "entry", "depth")
 COMPILER = {"jit", "no_inline", "enable_dynamic", "mutable"}
 
 MAX_FILE, MAX_FUNCTION = 350, 40

@@ -45,9 +45,10 @@ _NAMES = {
     "vmap": "batching",
 }
 _MODULES = (
-    "adapt", "auto", "batching", "checkpoint", "custom", "data", "depth", "draw", "dynamic",
-    "explain", "forms", "generation", "gradient", "loss", "nn", "optim", "products", "purity",
-    "random", "schedule", "spec", "staging", "train", "transform", "tree", "vector",
+    "adapt", "auto", "batching", "checkpoint", "custom", "data", "depth", "donation", "draw",
+    "dynamic", "entry", "explain", "forms", "generation", "gradient", "loss", "nn", "optim",
+    "overwrite", "products", "purity", "random", "schedule", "spec", "staging", "train",
+    "transform", "tree", "vector",
 )  # fmt: skip
 
 __all__ = [*_NAMES, *_MODULES]

@@ -19,13 +19,12 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore.graph.api import ms_compile_cache
 
-from mfunc import staging, tree
+from mfunc import entry, staging, tree
+from mfunc.donation import DEAD, Donated, Home, Resident
 from mfunc.dynamic import Axes, Dim, axes_of, check
-from mfunc.explain import explain
+from mfunc.entry import Graph
 from mfunc.purity import check_constants, check_pure, constants_of
-from mfunc.staging import SLOT, Seen, Stage, listed
 
 Function = Callable[..., Any]
 
@@ -35,6 +34,8 @@ def jit(
     *,
     static_argnums: int | Sequence[int] = (),
     static_argnames: str | Sequence[str] = (),
+    donate_argnums: int | Sequence[int] = (),
+    home: str | None = None,
     dynamic: Mapping[str, Sequence[Dim | None]] | None = None,
 ) -> Function:
     """Compile a function of trees, once for each structure, set of shapes and static values.
@@ -45,6 +46,13 @@ def jit(
         a new value does not compile again, and they take the dtype of the tensor they meet.
       static_argnums: positions of hashable arguments that are constants of the graph.
       static_argnames: names of hashable keyword arguments that are constants of the graph.
+      donate_argnums: positions of arguments that the caller gives away. Results of the same shapes
+        and dtypes take their memory, and stay in it from call to call; it lives as long as the
+        function. A donated tree is dead afterwards. Methods of a tensor never share this memory;
+        what a function of `mindspore.ops` returns as a view does, until the next call: copy it.
+      home: name of a keyword argument of `fn` that gets the memory of the donated arguments, for
+        kernels that overwrite it (`optim.step`, as the last thing that `fn` does); a tree if one is
+        donated, else a tuple of trees. The result is the new tree, or a tuple that begins with it.
       dynamic: `{pattern: axes}`, which axes may have another size at each call without compiling
         again: `{"input_ids": (None, Dim("length", divisor=8, max=4096))}`. A pattern names leaves
         by the end of their path.
@@ -56,7 +64,9 @@ def jit(
       TypeError: a leaf is none of the above, or a static value cannot be hashed; the path is named.
         Or `fn` changes what it did not make: a list outside of it, an argument.
       ValueError: a size does not fit its `Dim`, or `dynamic` names what is not there. Or `fn`
-        closes over a tensor by a name that stands for another one now.
+        closes over a tensor by a name that stands for another one now. Or a donated leaf stands at
+        two places, or no result can take its memory.
+      RuntimeError: an argument was donated before.
 
     Laws:
       `jit(f)(*args) == f(*args)`; a second call with new values compiles nothing and sees no old
@@ -71,42 +81,49 @@ def jit(
       >>> fast({"w": np.float32([4, 5]), "b": 2.0}, np.float32([1, 1])).asnumpy(), fast.compiles()
       (array([6., 7.], dtype=float32), 1)
     """
-    positions = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
-    names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
-    entries: dict[Any, tuple[Function, list[tree.Structure]]] = {}
+    positions, given = _several(static_argnums), _several(donate_argnums)
+    names = _several(static_argnames)
+    flexible = tuple(map(_with_tuple, (dynamic or {}).items()))
+    graphs: dict[Any, Graph] = {}
+    homes: dict[Any, Home] = {}
     constants: dict[str, Any] = {}
-    compiled = 0
-    check_pure(fn, _name(fn))
-    flexible = tuple([(pattern, tuple(axes)) for pattern, axes in (dynamic or {}).items()])
+    name = _name(fn)
+    check_pure(fn, name)
 
     @functools.wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
-        nonlocal compiled
         fixed = _static_values(fn, args, kwargs, positions, names)
-        traced = _traced(args, kwargs, positions, names)
-        leaves, structure = tree.flatten(traced)
+        leaves, structure = tree.flatten(_traced(args, kwargs, positions, names))
         inputs = [_enter(leaf, i, structure) for i, leaf in enumerate(leaves)]
-        kinds = _kinds(inputs, flexible, structure, _name(fn))
+        kinds = _kinds(inputs, flexible, structure, name)
         key = structure, staging.frozen(fixed), tuple(kinds)
-        if key not in entries:
-            _refuse_namedtuples(traced, fn)
-            entries[key] = _entry(fn, structure, fixed, kinds)
+        if key not in graphs:
+            _refuse_namedtuples(tree.unflatten(structure, leaves), fn)
+            donation = entry.donation_of(structure, kinds, given, leaves, inputs, homes, name)
+            graphs[key] = entry.build(fn, structure, fixed, kinds, donation, home)
             constants.update({} if constants else constants_of(fn))
-        check_constants(fn, constants, _name(fn))
-        entry, results = entries[key]
-        before = len(ms_compile_cache)
-        result = _run(entry, inputs, _name(fn))
-        compiled += len(ms_compile_cache) - before
-        return result if results[-1] is tree.LEAF else tree.unflatten(results[-1], result)
+        check_constants(fn, constants, name)
+        return entry.run(graphs[key], leaves, inputs, name)
 
-    call.compiles = lambda: compiled  # type: ignore[attr-defined]
+    call.compiles = lambda: sum([g.compiles[0] for g in graphs.values()])  # type: ignore[attr-defined]
     call.again = functools.partial(  # type: ignore[attr-defined]
         jit, static_argnums=positions, static_argnames=names, dynamic=dynamic
     )
     return call
 
 
-def _jit_in_graph(fn, static_argnums=(), static_argnames=(), dynamic=None):  # type: ignore[no-untyped-def]
+def _with_tuple(item: tuple[str, Sequence[Dim | None]]) -> tuple[str, Axes]:
+    return item[0], tuple(item[1])
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    """Return a tuple of what is one thing or several."""
+    return (value,) if isinstance(value, (int, str)) else tuple(value)
+
+
+def _jit_in_graph(  # type: ignore[no-untyped-def]
+    fn, static_argnums=(), static_argnames=(), donate_argnums=(), home=None, dynamic=None
+):
     """What the compiler reads for `jit` itself: in a compiled function all is compiled."""
     return fn
 
@@ -131,14 +148,6 @@ def _static_values(
     return tuple(values)
 
 
-def _run(entry: Function, inputs: list[Any], name: str) -> Any:
-    """Call a graph; what goes wrong is said in the user's words."""
-    try:
-        return entry(*inputs)
-    except Exception as error:
-        raise explain(error, name) from error
-
-
 def _traced(args: Any, kwargs: Any, positions: tuple[int, ...], names: tuple[str, ...]) -> Any:
     """Return the arguments without the static ones."""
     traced = tuple([None if i in positions else arg for i, arg in enumerate(args)])
@@ -151,6 +160,11 @@ def _enter(leaf: Any, index: int, structure: tree.Structure) -> Any:
     A view passed through to a `block` gives garbage without an error, so views are made whole here.
     Python numbers become variables of the graph; as plain arguments they would be constants.
     """
+    if type(leaf) is Resident:
+        return leaf
+    if type(leaf) is Donated:
+        path = _argument(tree.structure_paths(structure)[index])
+        raise RuntimeError(f"jit: the leaf at {path} is dead: {DEAD}")
     if isinstance(leaf, ms.Tensor):
         return whole(leaf)
     if isinstance(leaf, (np.ndarray, np.generic)):
@@ -237,46 +251,3 @@ def _argument(path: str) -> str:
 
 def _name(fn: Function) -> str:
     return getattr(fn, "__name__", repr(fn))
-
-
-def _entry(
-    fn: Function, structure: tree.Structure, fixed: tuple[Any, ...], kinds: list[Any]
-) -> tuple[Function, list[tree.Structure]]:
-    """Make the graph of flat tensors: build the trees, call `fn`, take its result apart.
-
-    Returns:
-      The graph, and a list to which its compilation adds the structure of the result. The result
-      leaves flat because a dict in the result of a graph can make the gradients in it wrong.
-    """
-    results: list[tree.Structure] = []
-
-    def write_leaves(seen: list[Seen]) -> Function:
-        results.append(tree.flatten(seen[0].pattern)[1])
-        return staging.unchanged if results[-1] is tree.LEAF else tree.leaves
-
-    patterns = tree.unflatten(structure, [SLOT] * tree.count(structure))
-    args, kwargs = patterns
-    static = dict(fixed)
-    leaves, trees, constants = staging.rebuild([*args, *kwargs.values()])
-    arguments = trees[: len(args)]
-    keywords = dict(zip(kwargs, trees[len(args) :], strict=True))
-    for i, where in enumerate(static):
-        constants[f"static{i}"] = static[where]
-        if isinstance(where, int):
-            arguments[where] = f"static{i}"
-        else:
-            keywords[where] = f"static{i}"
-    arguments += [f"{name}={text}" for name, text in keywords.items()]
-    text = (
-        f"def entry({listed(leaves)}):\n"
-        f"    out = fn({listed(arguments)})\n"
-        "    return leaves_of(out)(out)"
-    )
-    entry = staging.write("entry", text, fn=fn, leaves_of=Stage(write_leaves), **constants)
-    flexible = {
-        leaf: ms.Tensor(shape=[None if isinstance(n, Dim) else n for n in kind[0]], dtype=kind[1])
-        for leaf, kind in zip(leaves, kinds, strict=True)
-        if isinstance(kind, tuple) and any(isinstance(n, Dim) for n in kind[0])
-    }
-    graph = ms.jit(entry)
-    return (ms.enable_dynamic(**flexible)(graph) if flexible else graph), results

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from mindspore import Tensor
+from tests.trees import assert_close, tensor
+
+from mfunc import entry, tree
+from mfunc.entry import build, donation_of, run
+
+X = {"w": tensor(2, 3), "b": [tensor(3, seed=1)]}
+
+
+def kinds_of(node):
+    return [(leaf.shape, leaf.dtype) for leaf in tree.leaves(node)]
+
+
+def combine(node, scale, *, shift):
+    return {"sum": node["w"] * scale + node["b"][0] + shift, "b": node["b"]}
+
+
+def graph_of(donate=(), homes=None):
+    traced = ((X, None), {"shift": Tensor(2.0)})
+    leaves, structure = tree.flatten(traced)
+    kinds = kinds_of(traced)
+    donated = donation_of(structure, kinds, donate, leaves, leaves, homes or {}, "combine")
+    return build(combine, structure, ((1, 3.0),), kinds, donated, None), leaves
+
+
+def test_a_graph_of_flat_tensors():
+    graph, leaves = graph_of()
+    wanted = combine(X, 3.0, shift=2.0)
+    assert_close(run(graph, leaves, leaves, "combine"), wanted, rtol=1e-6)
+    assert graph.structures == [tree.flatten(wanted)[1]]
+
+
+def test_a_bare_result():
+    leaves, structure = tree.flatten(((tensor(3),), {}))
+    graph = build(first, structure, (), kinds_of(leaves), None, None)
+    np.testing.assert_array_equal(run(graph, leaves, leaves, "first"), tensor(3).asnumpy())
+
+
+def first(x):
+    return x
+
+
+def test_a_home_serves_every_graph_of_the_same_tree():
+    homes: dict = {}
+    trees = [{"w": tensor(2, 2, seed=i)} for i in range(2)]
+    donations = []
+    for batch, node in zip((tensor(3), tensor(5)), trees, strict=True):
+        leaves, structure = tree.flatten(((node, batch), {}))
+        kinds = kinds_of(leaves)
+        donations.append(donation_of(structure, kinds, (0,), leaves, leaves, homes, "f"))
+    assert donations[0].home is donations[1].home
+    assert len(homes) == 1
+    assert donations[0].places == (0,)
+
+
+@pytest.mark.parametrize("argnums", [(), (5,)])
+def test_nothing_is_donated(argnums):
+    graph, _ = graph_of(argnums)
+    assert graph.donation is None
+
+
+def test_dicts_that_became_tuples():
+    node = {"z": 1, "a": ({"k": 2, "b": 3}, None)}
+    assert list(entry._as_tuples(node, "out")) == ["out[1][0][1]", "out[1][0][0]", "out[0]"]
