@@ -1,6 +1,6 @@
 """Transforms in numbers: what a call costs, a training step beside its peers, depth.
 
-    python bench/transform.py [calls] [steps] [depth] [--peers-python python]
+    python bench/transform.py [calls] [updates] [steps] [depth] [memory] [--peers-python python]
 
 `steps` starts each contestant in a process of its own and lets them step in turn; it needs jax and
 torch, in this Python or in the one of `--peers-python`, and leaves out what is not there.
@@ -21,6 +21,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import updates
+
+PARTS = ["calls", "updates", "steps", "depth", "memory"]
 PEERS = Path(__file__).parent / "peers"
 SIZES = {
     "4 layers of 256, 4 x 256 tokens": {
@@ -184,17 +187,21 @@ def main() -> None:
         one(int(sys.argv[2]), sys.argv[3])
         return
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=["calls", "steps", "depth", []], default=[])
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[])
     parser.add_argument("--peers-python", default=sys.executable)
     options = parser.parse_args()
-    parts = options.parts or ["calls", "steps", "depth"]
+    parts = options.parts or PARTS
     print(f"{os.cpu_count()} processors")
     if "calls" in parts:
         calls()
+    if "updates" in parts:
+        updates.table(options.peers_python)
     if "steps" in parts:
         steps(options.peers_python)
     if "depth" in parts:
         depth()
+    if "memory" in parts:
+        updates.memory()
 
 
 if __name__ == "__main__":

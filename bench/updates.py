@@ -1,0 +1,171 @@
+"""An update of AdamW in numbers: its time beside PyTorch's, and the memory of a whole step.
+
+python bench/updates.py [--peers-python python]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+SIZE = {
+    "layers": 12, "hidden": 768, "heads": 12, "kv_heads": 12, "intermediate": 2048, "vocab": 10000,
+}  # fmt: skip
+
+
+def table(python: str) -> None:
+    """AdamW alone, gradients given: pure, donated, and PyTorch's."""
+    print("\nAdamW, gradients given   (median ms a step)")
+    print(f"{'leaves':>26} {'pure':>9} {'donated':>9} {'foreach':>9} {'fused':>9}")
+    for count, width in ((300, 4), (30, 1024)):
+        pure, donated = (run_one("update", str(count), str(width), way) for way in WAYS)
+        peers = peer_updates(python, count, width)
+        said = "".join([f" {peers[way]:>9.1f}" if peers else "         -" for way in PEER_WAYS])
+        title = f"{count} of [{width}, {width}]"
+        print(f"{title:>26} {pure['ms']:>9.1f} {donated['ms']:>9.1f}{said}", flush=True)
+
+
+WAYS, PEER_WAYS = ("pure", "donated"), ("foreach", "fused")
+
+PEER_UPDATE = """
+import json, sys, time, torch
+count, width = int(sys.argv[1]), int(sys.argv[2])
+said = {}
+for way in ("foreach", "fused"):
+    params = [torch.nn.Parameter(torch.randn(width, width)) for _ in range(count)]
+    for param in params:
+        param.grad = torch.randn(width, width)
+    optimizer = torch.optim.AdamW(params, **{way: True})
+    times = []
+    for _ in range(13):
+        began = time.perf_counter()
+        optimizer.step()
+        times.append(time.perf_counter() - began)
+    said[way] = 1e3 * sorted(times[3:])[5]
+print(json.dumps(said))
+"""
+
+
+def peer_updates(python: str, count: int, width: int) -> dict[str, float] | None:
+    """PyTorch's times, or `None` where it is not installed."""
+    command = [python, "-c", PEER_UPDATE, str(count), str(width)]
+    found = subprocess.run(command, check=False, capture_output=True, text=True)
+    return json.loads(found.stdout) if found.returncode == 0 else None
+
+
+def run_one(*arguments: str) -> dict[str, float]:
+    """A measurement in a process of its own."""
+    command = [sys.executable, __file__, "one", *arguments]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def one_update(count: int, width: int, way: str) -> dict[str, float]:
+    """Milliseconds of an update of `count` leaves."""
+    import mfunc as mf
+
+    optimizer = mf.optim.adamw(1e-3)
+    keys = mf.random.split(mf.random.key(0), count)
+    params = tuple([mf.random.normal(key, (width, width)) for key in keys])
+    grads = mf.tree.map(type(params[0]).copy, params)
+    state = mf.train.init_state(params, optimizer)
+
+    def update(state, grads, home=None):  # type: ignore[no-untyped-def]
+        new, after = mf.optim.step(optimizer, grads, state["optimizer"], state["params"], home)
+        return {"params": new, "optimizer": after}, grads[0].sum()
+
+    donated = way == "donated"
+    step = mf.jit(update, donate_argnums=0, home="home") if donated else mf.jit(update)
+    times = []
+    for _ in range(13):
+        began = time.perf_counter()
+        state, said = step(state, grads)
+        float(said)
+        times.append(time.perf_counter() - began)
+    return {"ms": 1e3 * statistics.median(times[3:])}
+
+
+def memory() -> None:
+    """Peak memory of a training step of 100 million parameters."""
+    ways = ("gradients", "donated", "pure")
+    peaks = {way: run_one("memory", way)["megabytes"] for way in ways}
+    millions = run_one("memory", "count")["millions"]
+    held = 4 * millions
+    activations = peaks["gradients"] - 2 * held  # parameters and gradients beside them
+    wanted = 4 * held + activations
+    print(
+        f"\nmemory of an AdamW step, {millions:.0f} M parameters: {held:.0f} MB each of parameters,"
+    )
+    print(
+        f"two moments, gradients; compiler and activations {activations:.0f} MB   (MB, / their sum)"
+    )
+    for way in ways:
+        print(f"{way:>16} {peaks[way]:>9.0f} {peaks[way] / wanted:>6.2f}")
+
+
+def one_memory(way: str) -> dict[str, float]:
+    """Peak above what the process held before it had a model, in MB."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    import mindspore as ms
+    import numpy as np
+    from peers.llama_mfunc import config_of, loss_of
+
+    import mfunc as mf
+
+    config, optimizer = config_of(SIZE), mf.optim.adamw(1e-3)
+    if way == "count":
+        return {"millions": mf.spec.size(mf.nn.llama.specs(config)) / 1e6}
+    ids = ms.Tensor(np.ones((2, 64), np.int32))
+    measure = loss_of(config)
+    before = high_water(reset=True)
+    state = mf.train.init_state(mf.nn.llama.init(mf.random.key(0), config), optimizer)
+    if way == "gradients":
+        only = mf.jit(mf.value_and_grad(measure))
+        for _ in range(2):
+            float(only(state["params"], ids)[0])
+    else:
+        step = mf.train_step(counted(measure), optimizer, donate=way == "donated")
+        for _ in range(3):
+            state, said = step(state, ids)
+            float(said["loss"])
+    return {"megabytes": high_water() - before}
+
+
+def counted(measure: Any) -> Any:
+    """A loss as `train_step` wants it."""
+
+    def loss(params, ids):  # type: ignore[no-untyped-def]
+        return measure(params, ids), ids.sum()
+
+    return loss
+
+
+def high_water(reset: bool = False) -> float:
+    """The most memory that the process held since the last reset, in MB."""
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def main() -> None:
+    """Both parts, or one measurement that a part asked for."""
+    if sys.argv[1:2] == ["one"]:
+        kind, *rest = sys.argv[2:]
+        found = one_memory(*rest) if kind == "memory" else one_update(*map(int, rest[:2]), rest[2])
+        print(json.dumps(found))
+        return
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peers-python", default=sys.executable)
+    table(parser.parse_args().peers_python)
+    memory()
+
+
+if __name__ == "__main__":
+    main()
