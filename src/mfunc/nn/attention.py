@@ -75,4 +75,6 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     # Unstack does not compile under a gradient in a block.)
     rows = (q * width**-0.5).reshape((batch, kinds, -1, width))
     scores = P.BatchMatMul(transpose_b=True)(rows, k) + bias.reshape((batch, kinds, -1, keys))
-    return P.BatchMatMul()(P.Softmax(-1)(scores), v).reshape((batch, heads, -1, width))
+    # In two dimensions the sum in the gradient of a softmax takes a third of the time.
+    shares = P.Softmax(-1)(scores.reshape((-1, keys))).reshape((batch, kinds, -1, keys))
+    return P.BatchMatMul()(shares, v).reshape((batch, heads, -1, width))

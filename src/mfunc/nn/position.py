@@ -48,7 +48,8 @@ def rotary(position_ids: Tensor, heads: int, frequency: np.ndarray) -> Table:
       frequency: float32 [D / 2], from `frequencies`.
 
     Returns:
-      Two float32 [B, heads, S, D]. Full shape, since a broadcast costs more than the table.
+      Two float32 [B, heads, S, D]; the first half of the sine is negative, as `rotate` wants it.
+      Full shape, since a broadcast costs more than the table.
 
     Example:
       >>> cos, sin = rotary(Tensor([[0, 1]], ms.int32), 2, frequencies(4, 10000.0))
@@ -56,10 +57,11 @@ def rotary(position_ids: Tensor, heads: int, frequency: np.ndarray) -> Table:
       ((1, 2, 2, 4), 0.8415)
     """
     batch, length = position_ids.shape
-    doubled = Tensor(np.concatenate([frequency, frequency])[None])
-    turns = P.MatMul()(ops.cast(position_ids, ms.float32).reshape((-1, 1)), doubled)
-    angle = P.Stack(1)([turns.reshape((batch, length, -1))] * heads)
-    return ops.cos(angle), ops.sin(angle)
+    turns = P.MatMul()(ops.cast(position_ids, ms.float32).reshape((-1, 1)), Tensor(frequency[None]))
+    cos, sin = ops.cos(turns), ops.sin(turns)  # dear on CPU: once for all heads and both halves
+    cos = P.Concat(-1)((cos, cos)).reshape((batch, length, -1))
+    sin = P.Concat(-1)((-sin, sin)).reshape((batch, length, -1))
+    return P.Stack(1)([cos] * heads), P.Stack(1)([sin] * heads)
 
 
 def rotate(x: Tensor, table: Table) -> Tensor:
@@ -79,4 +81,4 @@ def rotate(x: Tensor, table: Table) -> Tensor:
     """
     cos, sin = table
     first, second = P.Split(-1, 2)(x)
-    return x * cos + P.Concat(-1)((P.Neg()(second), first)) * sin
+    return x * cos + P.Concat(-1)((second, first)) * sin
