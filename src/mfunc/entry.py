@@ -233,7 +233,11 @@ def run(graph: Graph, leaves: Sequence[Any], inputs: Sequence[Any], name: str) -
     _check_apart(donated.places, leaves, name)
     try:
         donation.move_in(donated.home, given, [inputs[j] for j in donated.places])
-        rest = iter(_apart(_call(graph, others, name), others))
+        found = _call(graph, others, name)
+        # Wait here: touching a tensor while the graph runs would wait in a loop, on a core that
+        # the graph could use.
+        found[-1].asnumpy()
+        rest = iter(_apart(found, others))
     except Exception:
         donation.revive(donated.home, given)
         raise
