@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         drawn = packed = dataset.packed(task.base, "training rows")
         optimizer = adamw(preset.learning_rate, preset.steps, preset.warmup_steps, weight_decay=0.1)
         state = mf.train.init_state(params, optimizer)
-        step = mf.train_step(loss_of(model, config), optimizer)
+        step = mf.train_step(loss_of(model, config), optimizer, donate=True)
         batches = dataset.batches(packed, preset.steps)
         params, curves["from scratch"], result = train(step, state, batches, preset.steps)
         result |= pack_numbers(packed)
@@ -237,11 +237,9 @@ def adamw(rate: float, steps: int, warmup: int, weight_decay: float) -> mf.Optim
     schedule = mf.schedule.cosine(
         rate, total_steps=steps, warmup_steps=min(warmup, steps), end=0.03 * rate
     )
-    return mf.optim.flatten(
-        mf.optim.chain(
-            mf.optim.clip_by_global_norm(1.0),
-            mf.optim.adamw(schedule, b2=0.95, weight_decay=weight_decay),
-        )
+    return mf.optim.chain(
+        mf.optim.clip_by_global_norm(1.0),
+        mf.optim.adamw(schedule, b2=0.95, weight_decay=weight_decay),
     )
 
 
@@ -295,7 +293,7 @@ def adapt(
     steps, warmup = preset.lora_steps, preset.warmup_steps // 5
     optimizer = adamw(preset.lora_learning_rate, steps, warmup, weight_decay=0.0)
     state = mf.train.init_state(adapter, optimizer)
-    step, batches = mf.train_step(loss, optimizer), dataset.batches(packed, steps)
+    step, batches = mf.train_step(loss, optimizer, donate=True), dataset.batches(packed, steps)
     trained, curve, speed = train(step, state, batches, steps, params)
     return trained, settings, curve, speed
 
