@@ -47,7 +47,7 @@ _NAMES = {
 _MODULES = (
     "adapt", "auto", "batching", "checkpoint", "custom", "data", "depth", "donation", "draw",
     "dynamic", "entry", "explain", "forms", "generation", "gradient", "loss", "nn", "optim",
-    "overwrite", "products", "purity", "random", "schedule", "spec", "staging", "train",
+    "products", "purity", "random", "schedule", "spec", "staging", "train",
     "transform", "tree", "vector",
 )  # fmt: skip
 

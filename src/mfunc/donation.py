@@ -8,7 +8,6 @@ other tree is a value.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 import weakref
@@ -63,10 +62,10 @@ class Resident(Tensor):
 
 
 def _through_copy(name: str) -> Callable[..., Any]:
-    @functools.wraps(getattr(Tensor, name))
     def method(self, *args, **kwargs):  # type: ignore[no-untyped-def]
         return getattr(copied(self), name)(*args, **kwargs)
 
+    method.__name__ = name
     return method
 
 

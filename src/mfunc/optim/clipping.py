@@ -25,6 +25,7 @@ def clip_by_global_norm(limit: float) -> Optimizer:
       Below the limit nothing changes, to the bit.
 
     Example:
+      >>> from mindspore import Tensor
       >>> grads = {"w": Tensor([3.0]), "b": Tensor([4.0])}
       >>> clipped, _ = clip_by_global_norm(1.0).update(grads, {}, grads)
       >>> [round(float(leaf), 4) for leaf in tree.leaves(clipped)]
@@ -55,6 +56,7 @@ def global_norm(grads: Tree) -> Any:
     """Return the Euclidean norm of all leaves as one vector, in float32.
 
     Example:
+      >>> from mindspore import Tensor
       >>> float(global_norm({"w": Tensor([3.0]), "b": Tensor([4.0])}))
       5.0
     """

@@ -38,6 +38,8 @@ def chain(*members: Optimizer) -> Optimizer:
       `chain(a)` does what `a` does; `chain(chain(a, b), c)` what `chain(a, b, c)` does.
 
     Example:
+      >>> from mindspore import Tensor
+      >>> from mfunc.optim import clip_by_global_norm, sgd
       >>> params = {"w": Tensor([3.0, 4.0])}
       >>> optimizer = chain(clip_by_global_norm(1.0), sgd(1.0))
       >>> updates, state = optimizer.update(params, optimizer.init(params), params)
@@ -91,6 +93,8 @@ def step(
       The result is the same with a home as without.
 
     Example:
+      >>> from mindspore import Tensor
+      >>> from mfunc.optim import sgd
       >>> params = {"w": Tensor([1.0])}
       >>> optimizer = sgd(0.1)
       >>> params, state = step(optimizer, {"w": Tensor([2.0])}, optimizer.init(params), params)
@@ -118,6 +122,8 @@ def flatten(inner: Optimizer) -> Optimizer:
       `flatten(o)` moves parameters as `o` does, when `o` treats all leaves alike.
 
     Example:
+      >>> from mindspore import Tensor
+      >>> from mfunc.optim import clip_by_global_norm, sgd
       >>> params = {"b": Tensor([4.0]), "w": Tensor([3.0])}
       >>> optimizer = flatten(chain(clip_by_global_norm(1.0), sgd(1.0)))
       >>> updates, state = optimizer.update(params, optimizer.init(params), params)
@@ -142,6 +148,7 @@ def apply_updates(params: Tree, updates: Tree) -> Tree:
     """Add updates to parameters, in the dtype of the parameters.
 
     Example:
+      >>> from mindspore import Tensor
       >>> apply_updates({"w": Tensor([1.0])}, {"w": Tensor([-0.5])})["w"].asnumpy()
       array([0.5], dtype=float32)
     """
