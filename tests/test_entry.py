@@ -5,7 +5,7 @@ import pytest
 from mindspore import Tensor
 from tests.trees import assert_close, tensor
 
-from mfunc import entry, tree
+from mfunc import tree
 from mfunc.entry import build, donation_of, run
 
 X = {"w": tensor(2, 3), "b": [tensor(3, seed=1)]}
@@ -24,7 +24,7 @@ def graph_of(donate=(), homes=None):
     leaves, structure = tree.flatten(traced)
     kinds = kinds_of(traced)
     donated = donation_of(structure, kinds, donate, leaves, leaves, homes or {}, "combine")
-    return build(combine, structure, ((1, 3.0),), kinds, donated, None), leaves
+    return build(combine, structure, ((1, 3.0),), kinds, donated, None, "combine"), leaves
 
 
 def test_a_graph_of_flat_tensors():
@@ -36,7 +36,7 @@ def test_a_graph_of_flat_tensors():
 
 def test_a_bare_result():
     leaves, structure = tree.flatten(((tensor(3),), {}))
-    graph = build(first, structure, (), kinds_of(leaves), None, None)
+    graph = build(first, structure, (), kinds_of(leaves), None, None, "first")
     np.testing.assert_array_equal(run(graph, leaves, leaves, "first"), tensor(3).asnumpy())
 
 
@@ -61,8 +61,3 @@ def test_a_home_serves_every_graph_of_the_same_tree():
 def test_nothing_is_donated(argnums):
     graph, _ = graph_of(argnums)
     assert graph.donation is None
-
-
-def test_dicts_that_became_tuples():
-    node = {"z": 1, "a": ({"k": 2, "b": 3}, None)}
-    assert list(entry._as_tuples(node, "out")) == ["out[1][0][1]", "out[1][0][0]", "out[0]"]

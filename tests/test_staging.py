@@ -179,3 +179,9 @@ def test_a_difference_found_while_compiling_reads_like_python():
         fast({"layers": ({"w": x, "b": x},)}, {"layers": ({"w": x},)})
     assert "mindspore/" not in str(caught.value).split("\n")[0]
     assert_close(fast({"a": x}, {"a": x}), {"a": x + x})
+
+
+def test_dicts_that_became_tuples():
+    node = {"z": 1, "a": ({"k": 2, "b": 3}, None)}
+    seen = staging.reach_all(node, "out", as_tuples=True)
+    assert seen == ["out[1][0][1]", "out[1][0][0]", "out[0]"]

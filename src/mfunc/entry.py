@@ -25,9 +25,10 @@ Function = Callable[..., Any]
 
 
 class Donation(NamedTuple):
-    """Which leaves of the arguments are donated, in leaf order, and where they live."""
+    """Which leaves of the arguments are donated, in leaf order, which not, and where they live."""
 
     places: tuple[int, ...]
+    others: tuple[int, ...]
     argnums: tuple[int, ...]
     home: Home
 
@@ -74,16 +75,17 @@ def donation_of(
         start = stop
     if not places:
         return None
+    others = tuple(sorted(set(range(len(leaves))) - set(places)))
     for j in places:
-        if any(isinstance(n, Dim) for n in kinds[j][0]):
+        if _is_dynamic(kinds[j]):
             path = tree.structure_paths(structure)[j].partition("/")[2]
             raise ValueError(f"jit: {path} is donated and has a dynamic size; it can be one only")
     chosen = tuple(sorted({i % len(arguments) for i in argnums if i < len(arguments)}))
     key = tuple([arguments[i] for i in chosen]), tuple([kinds[j] for j in places])
     if key not in homes:
-        _check_apart(places, leaves, name)
+        _check_apart(places, others, leaves, name)
         homes[key] = donation.settle([leaves[j] for j in places], [inputs[j] for j in places])
-    return Donation(tuple(places), chosen, homes[key])
+    return Donation(tuple(places), others, chosen, homes[key])
 
 
 def build(
@@ -93,6 +95,7 @@ def build(
     kinds: list[Any],
     donated: Donation | None,
     home: str | None,
+    name: str,
 ) -> Graph:
     """Make the graph: build the trees, call `fn`, take its result apart.
 
@@ -103,6 +106,7 @@ def build(
       kinds: (shape, dtype) of each leaf, with a `Dim` for a size that may change; or a number type.
       donated: the leaves that are no arguments of the graph.
       home: the keyword argument that gets their memory.
+      name: of the function.
     """
     patterns = tree.unflatten(structure, [SLOT] * tree.count(structure))
     args, kwargs = patterns
@@ -116,20 +120,20 @@ def build(
         else:
             keywords[where] = f"static{i}"
     graph = Graph(_none, [], [], donated, [0])
-    away = set(donated.places) if donated else set()
     lines: list[str] = []
     if donated is not None:
-        names, lines, memory = _at_home(names, donated, args, constants)
+        lines, memory = _at_home(names, donated, args, constants)
+        names, kinds = ([each[j] for j in donated.others] for each in (names, kinds))
         keywords |= {home: memory} if home else {}
-    passed = [*arguments, *[f"{name}={text}" for name, text in keywords.items()]]
+    passed = [*arguments, *[f"{key}={text}" for key, text in keywords.items()]]
     text = "\n".join([
         f"def entry({listed(names)}):", *lines,
         f"    out = fn({listed(passed)})",
         f"    return leaves_of(out)(out{', home' if donated else ''})",
     ])  # fmt: skip
-    stage = _result_stage(graph, fn, structure)
+    stage = _result_stage(graph, structure, name)
     entry = ms.jit(staging.write("entry", text, fn=fn, leaves_of=stage, **constants))
-    flexible = _flexible(names, [kind for i, kind in enumerate(kinds) if i not in away])
+    flexible = _flexible(names, kinds)
     return graph._replace(call=ms.enable_dynamic(**flexible)(entry) if flexible else entry)
 
 
@@ -139,8 +143,8 @@ def _none(*_: Any) -> Any:
 
 def _at_home(
     names: list[str], donated: Donation, args: Sequence[Any], constants: dict[str, Any]
-) -> tuple[list[str], list[str], str]:
-    """Return the names of the other leaves, the lines that read the home, and the text of it.
+) -> tuple[list[str], str]:
+    """Return the lines that read the home, and the text of it.
 
     What is read goes through `Identity`: then a kernel that overwrites the home before the last use
     of the old numbers makes MindSpore keep a copy of them, and else there is none.
@@ -159,8 +163,7 @@ def _at_home(
         mine = iter(names[sum(start[:i]) : sum(start[: i + 1])])
         texts.append(staging.build(args[i], functools.partial(_next_of, mine, memory)))
     whole = texts[0] if len(texts) == 1 else f"({listed(texts)})"
-    others = [name for i, name in enumerate(names) if i not in set(donated.places)]
-    return others, lines, whole
+    return lines, whole
 
 
 def _next_of(names: Iterator[str], texts: dict[str, str], _: Any) -> str:
@@ -172,13 +175,16 @@ def _flexible(names: list[str], kinds: list[Any]) -> dict[str, Tensor]:
     return {
         name: Tensor(shape=[None if isinstance(n, Dim) else n for n in kind[0]], dtype=kind[1])
         for name, kind in zip(names, kinds, strict=True)
-        if isinstance(kind, tuple) and any(isinstance(n, Dim) for n in kind[0])
+        if _is_dynamic(kind)
     }
 
 
-def _result_stage(graph: Graph, fn: Function, structure: tree.Structure) -> Stage:
+def _is_dynamic(kind: Any) -> bool:
+    return isinstance(kind, tuple) and any(isinstance(n, Dim) for n in kind[0])
+
+
+def _result_stage(graph: Graph, structure: tree.Structure, name: str) -> Stage:
     """Return the stage that takes the result apart, and remembers what it was."""
-    name = getattr(fn, "__name__", repr(fn))
     donated = graph.donation
     first: list[Seen] = []
 
@@ -191,26 +197,13 @@ def _result_stage(graph: Graph, fn: Function, structure: tree.Structure) -> Stag
         texts = staging.reach_all(result.pattern, "out")
         if graph.structures[0] != graph.structures[-1]:
             # After a kernel that writes in place the compiler asks again, with tuples for dicts.
-            result, texts = first[0], list(_as_tuples(first[0].pattern, "out"))
+            result, texts = first[0], staging.reach_all(first[0].pattern, "out", as_tuples=True)
         paths = tree.structure_paths(structure)
         own = [paths[j] for j in donated.places]
         graph.destinations.append(donation.places(donated.home, result, own, name))
         return donation.write_finish(donated.home, result, texts, graph.destinations[-1])
 
     return Stage(write_leaves)
-
-
-def _as_tuples(node: Any, text: str) -> Iterator[str]:
-    """Yield what reaches the leaves, in leaf order, when dicts have become tuples."""
-    if isinstance(node, dict):
-        places = {key: i for i, key in enumerate(node)}
-        for key in sorted(node):
-            yield from _as_tuples(node[key], f"{text}[{places[key]}]")
-    elif type(node) in (tuple, list):
-        for i, child in enumerate(node):
-            yield from _as_tuples(child, f"{text}[{i}]")
-    elif node is not None:
-        yield text
 
 
 def run(graph: Graph, leaves: Sequence[Any], inputs: Sequence[Any], name: str) -> Any:
@@ -227,10 +220,9 @@ def run(graph: Graph, leaves: Sequence[Any], inputs: Sequence[Any], name: str) -
         found = _call(graph, inputs, name)
         found = [found] if graph.structures[0] is tree.LEAF else found
         return tree.unflatten(graph.structures[0], _apart(found, inputs))
-    away = set(donated.places)
-    others = [tensor for i, tensor in enumerate(inputs) if i not in away]
+    others = [inputs[j] for j in donated.others]
     given = [leaves[j] for j in donated.places]
-    _check_apart(donated.places, leaves, name)
+    _check_apart(donated.places, donated.others, leaves, name)
     try:
         donation.move_in(donated.home, given, [inputs[j] for j in donated.places])
         found = _call(graph, others, name)
@@ -246,12 +238,12 @@ def run(graph: Graph, leaves: Sequence[Any], inputs: Sequence[Any], name: str) -
     return tree.unflatten(graph.structures[0], result)
 
 
-def _check_apart(places: Sequence[int], leaves: Sequence[Any], name: str) -> None:
+def _check_apart(
+    places: Sequence[int], others: Sequence[int], leaves: Sequence[Any], name: str
+) -> None:
     """Refuse a tensor that is donated and stands at another place, too."""
-    away = set(places)
     ids = {id(leaves[j]) for j in places}
-    others = [leaf for i, leaf in enumerate(leaves) if i not in away]
-    if len(ids) < len(places) or any(id(leaf) in ids for leaf in others):
+    if len(ids) < len(places) or any(id(leaves[j]) in ids for j in others):
         raise ValueError(
             f"jit({name}): one tensor stands at two places of the arguments and is donated at one; "
             "the call would overwrite what it reads. Pass a copy at the other"

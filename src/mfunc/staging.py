@@ -165,18 +165,25 @@ def reach(node: Pattern, text: str) -> list[str]:
     return [found for found, leaf in _leaves(node, text) if leaf is SLOT]
 
 
-def reach_all(node: Pattern, text: str) -> list[str]:
-    """Return the expressions that reach all leaves, constants too."""
-    return [found for found, _ in _leaves(node, text)]
+def reach_all(node: Pattern, text: str, *, as_tuples: bool = False) -> list[str]:
+    """Return the expressions that reach all leaves, constants too.
+
+    Args:
+      node: the pattern.
+      text: the value.
+      as_tuples: the value has tuples for dicts, in the order in which these were written.
+    """
+    return [found for found, _ in _leaves(node, text, as_tuples)]
 
 
-def _leaves(node: Pattern, text: str) -> Iterator[tuple[str, Any]]:
+def _leaves(node: Pattern, text: str, as_tuples: bool = False) -> Iterator[tuple[str, Any]]:
     if isinstance(node, dict):
+        places = {key: i if as_tuples else key for i, key in enumerate(node)}
         for key in sorted(node):
-            yield from _leaves(node[key], f"{text}[{key!r}]")
+            yield from _leaves(node[key], f"{text}[{places[key]!r}]", as_tuples)
     elif type(node) in (tuple, list):
         for i, child in enumerate(node):
-            yield from _leaves(child, f"{text}[{i}]")
+            yield from _leaves(child, f"{text}[{i}]", as_tuples)
     elif node is not None:
         yield text, node
 

@@ -100,7 +100,7 @@ def jit(
         if key not in graphs:
             _refuse_namedtuples(tree.unflatten(structure, leaves), fn)
             donation = entry.donation_of(structure, kinds, given, leaves, inputs, homes, name)
-            graphs[key] = entry.build(fn, structure, fixed, kinds, donation, home)
+            graphs[key] = entry.build(fn, structure, fixed, kinds, donation, home, name)
             constants.update({} if constants else constants_of(fn))
         check_constants(fn, constants, name)
         return entry.run(graphs[key], leaves, inputs, name)
