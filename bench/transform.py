@@ -17,11 +17,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import updates
+from measure import in_turn, run_one
 
 PARTS = ["calls", "updates", "steps", "depth", "memory"]
 PEERS = Path(__file__).parent / "peers"
@@ -73,18 +74,6 @@ def calls() -> None:
 def add_two(node):  # type: ignore[no-untyped-def]
     """The same for a tree."""
     return node["a"] + node["b"]["c"]
-
-
-def in_turn(runs: list[Callable[[], Any]], rounds: int) -> list[float]:
-    """Medians in milliseconds of runs that alternate."""
-    times: list[list[float]] = [[] for _ in runs]
-    for i in range(rounds + 3):
-        for run, mine in zip(runs, times, strict=True):
-            began = time.perf_counter()
-            run()
-            if i > 2:
-                mine.append(time.perf_counter() - began)
-    return [1e3 * statistics.median(mine) for mine in times]
 
 
 # --- a step beside its peers ---
@@ -144,15 +133,7 @@ def depth() -> None:
     print("\nlayers of 64, 4 x 128 tokens: first call and step (s), memory of the first call (MB)")
     print(f"{'layers':>8} {'first':>8} {'step':>8} {'MB':>7}   recomputed: first, step, MB")
     for layers in (2, 4, 8, 16, 32):
-        rows = [
-            json.loads(
-                subprocess.run(
-                    [sys.executable, __file__, "one", str(layers), way],
-                    check=True, capture_output=True, text=True,
-                ).stdout
-            )
-            for way in ("kept", "recomputed")
-        ]  # fmt: skip
+        rows = [run_one(__file__, str(layers), way) for way in ("kept", "recomputed")]
         kept, again = ("{first:>8.2f} {step:>8.3f} {megabytes:>7.0f}".format(**row) for row in rows)
         print(f"{layers:>8} {kept}   {again}", flush=True)
 

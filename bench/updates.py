@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
+
+from measure import in_turn, run_one
 
 SIZE = {
     "layers": 12, "hidden": 768, "heads": 12, "kv_heads": 12, "intermediate": 2048, "vocab": 10000,
@@ -24,7 +24,7 @@ def table(python: str) -> None:
     print("\nAdamW, gradients given   (median ms a step)")
     print(f"{'leaves':>26} {'pure':>9} {'donated':>9} {'foreach':>9} {'fused':>9}")
     for count, width in ((300, 4), (30, 1024)):
-        pure, donated = (run_one("update", str(count), str(width), way) for way in WAYS)
+        pure, donated = (run_one(__file__, "update", str(count), str(width), way) for way in WAYS)
         peers = peer_updates(python, count, width)
         said = "".join([f" {peers[way]:>9.1f}" if peers else "         -" for way in PEER_WAYS])
         title = f"{count} of [{width}, {width}]"
@@ -59,13 +59,6 @@ def peer_updates(python: str, count: int, width: int) -> dict[str, float] | None
     return json.loads(found.stdout) if found.returncode == 0 else None
 
 
-def run_one(*arguments: str) -> dict[str, float]:
-    """A measurement in a process of its own."""
-    command = [sys.executable, __file__, "one", *arguments]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def one_update(count: int, width: int, way: str) -> dict[str, float]:
     """Milliseconds of an update of `count` leaves."""
     import mfunc as mf
@@ -82,20 +75,20 @@ def one_update(count: int, width: int, way: str) -> dict[str, float]:
 
     donated = way == "donated"
     step = mf.jit(update, donate_argnums=0, home="home") if donated else mf.jit(update)
-    times = []
-    for _ in range(13):
-        began = time.perf_counter()
+
+    def run() -> None:
+        nonlocal state
         state, said = step(state, grads)
         float(said)
-        times.append(time.perf_counter() - began)
-    return {"ms": 1e3 * statistics.median(times[3:])}
+
+    return {"ms": in_turn([run], 10)[0]}
 
 
 def memory() -> None:
     """Peak memory of a training step of 100 million parameters."""
     ways = ("gradients", "donated", "pure")
-    peaks = {way: run_one("memory", way)["megabytes"] for way in ways}
-    millions = run_one("memory", "count")["millions"]
+    peaks = {way: run_one(__file__, "memory", way)["megabytes"] for way in ways}
+    millions = run_one(__file__, "memory", "count")["millions"]
     held = 4 * millions
     activations = peaks["gradients"] - 2 * held  # parameters and gradients beside them
     wanted = 4 * held + activations

@@ -9,14 +9,7 @@ import numpy as np
 from tests.golden.inputs import optim_problem
 
 from mfunc import tree
-from mfunc.optim import (
-    adamw,
-    apply_updates,
-    chain,
-    clip_by_global_norm,
-    flatten,
-    sgd,
-)  # fmt: skip
+from mfunc.optim import adamw, apply_updates, chain, clip_by_global_norm, flatten, sgd
 from mfunc.schedule import cosine
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "optim.npz")

@@ -3,19 +3,10 @@ from __future__ import annotations
 import mindspore as ms
 import numpy as np
 import pytest
-from tests.optim.problem import (
-    PARAMS,
-    arrays,
-    tensors,
-)  # fmt: skip
+from tests.optim.problem import PARAMS, arrays, tensors
 
 from mfunc import tree
-from mfunc.optim import (
-    adamw,
-    chain,
-    clip_by_global_norm,
-    sgd,
-)  # fmt: skip
+from mfunc.optim import adamw, chain, clip_by_global_norm, sgd
 
 
 def test_half_precision_parameters_move_as_far_as_the_states_say():

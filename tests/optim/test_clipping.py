@@ -3,18 +3,10 @@ from __future__ import annotations
 import mindspore as ms
 import numpy as np
 import pytest
-from tests.optim.problem import (
-    GOLDEN,
-    GRADS,
-    same_bits,
-    tensors,
-)  # fmt: skip
+from tests.optim.problem import GOLDEN, GRADS, same_bits, tensors
 
 from mfunc import tree
-from mfunc.optim import (
-    clip_by_global_norm,
-    global_norm,
-)  # fmt: skip
+from mfunc.optim import clip_by_global_norm, global_norm
 
 
 @pytest.mark.parametrize("case", ["above", "below", "equal", "zero", "large", "small"])

@@ -15,17 +15,10 @@ from tests.optim.problem import (
     same_bits,
     step_of,
     tensors,
-)  # fmt: skip
+)
 
 from mfunc import optim, tree
-from mfunc.optim import (
-    adamw,
-    apply_updates,
-    chain,
-    clip_by_global_norm,
-    flatten,
-    sgd,
-)  # fmt: skip
+from mfunc.optim import adamw, apply_updates, chain, clip_by_global_norm, flatten, sgd
 from mfunc.transform import jit
 
 

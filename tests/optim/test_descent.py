@@ -4,9 +4,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 
-from mfunc.optim import (
-    sgd,
-)  # fmt: skip
+from mfunc.optim import sgd
 from mfunc.schedule import cosine
 
 
