@@ -46,8 +46,9 @@ def test_each_set_of_containers_and_dtypes_is_written_once():
 
     def write(patterns, kinds):
         asked.append((patterns, [str(kind) for kind in kinds]))
-        passed = staging.listed(forms.passed(patterns))
-        return staging.write("call", f"def call(args):\n    return fn({passed})", fn=tripled)
+        passed = staging.opened(tuple(patterns), "args")
+        text = f"def call(args):\n{passed.lines}    return fn({passed.slots[0]})"
+        return staging.write("call", text, fn=tripled)
 
     both = forms.for_graphs(scaled, write)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 from typing import Any
 
 import pytest
@@ -26,12 +27,17 @@ def filled(pattern: Any) -> tuple[Any, list[str]]:
     ]
 
 
+def taken_out(found, which, **value):
+    """What the expressions give behind their lines."""
+    exec(textwrap.dedent(found.lines), value)
+    return [eval(text, value) for text in getattr(found, which)]
+
+
 @given(st.lists(PATTERNS, max_size=3))
 def test_what_is_taken_apart_is_rebuilt(patterns):
-    """`reach` takes the traced values out of trees; a function written by `rebuild` undoes it."""
+    """`opened` takes the traced values out of trees; a function written by `rebuild` undoes it."""
     trees_, values = zip(*map(filled, patterns), strict=True) if patterns else ((), ())
-    passed = [text for i, p in enumerate(patterns) for text in staging.reach(p, f"trees[{i}]")]
-    taken = [eval(text, {"trees": trees_}) for text in passed]
+    taken = taken_out(staging.opened(tuple(patterns), "trees"), "slots", trees=trees_)
     assert taken == [value for some in values for value in some]
     names, texts, constants = staging.rebuild(patterns)
     text = f"def again({', '.join(names)}):\n    return [{', '.join(texts)}]"
@@ -40,11 +46,21 @@ def test_what_is_taken_apart_is_rebuilt(patterns):
 
 
 @given(PATTERNS)
-def test_build_of_reach_is_the_tree(pattern):
+def test_opened_gives_every_leaf(pattern):
     node = filled(pattern)[0]
-    found = iter(staging.reach_all(pattern, "node"))
-    text = staging.build(pattern, lambda _: next(found))
-    assert tree.flatten(eval(text, {"node": node})) == tree.flatten(node)
+    assert taken_out(staging.opened(pattern, "node"), "every", node=node) == [*tree.leaves(node)]
+
+
+def test_no_two_containers_share_a_name():
+    node = {"a": {"b": {"c": SLOT}}, "a_b": {"c": SLOT}, "a/b": {"c": SLOT}}
+    value = {"a": {"b": {"c": 1}}, "a_b": {"c": 2}, "a/b": {"c": 3}}
+    assert taken_out(staging.opened(node, "v"), "slots", v=value) == [1, 3, 2]
+
+
+def test_opened_stops_where_it_is_told():
+    base, patch = {"a": (SLOT, SLOT), "b": SLOT}, {"a": ({"x": SLOT}, None), "b": SLOT}
+    found = staging.opened(patch, "patch", down_to=base)
+    assert taken_out(found, "every", patch={"a": ({"x": 1}, None), "b": 2}) == [{"x": 1}, 2]
 
 
 @given(st.text(), st.text())
@@ -53,7 +69,7 @@ def test_any_key_survives(one, other):
     names, [text], _ = staging.rebuild([pattern])
     built = staging.write("again", f"def again({', '.join(names)}):\n    return {text}")
     node = filled(pattern)[0]
-    values = [eval(text, {"p": node}) for text in staging.reach(pattern, "p")]
+    values = taken_out(staging.opened(pattern, "p"), "slots", p=node)
     assert built(*values) == node
 
 
@@ -168,20 +184,7 @@ def unchanged(x):
     return x
 
 
-def test_a_difference_found_while_compiling_reads_like_python():
-    """No C++ in the message, and the function compiles when it is called rightly afterwards."""
-
-    def summed(a, b):
-        return tree.map(add, a, b)
-
-    fast, x = jit(summed), tensor(2)
-    with pytest.raises(ValueError, match=r"^tree.map: tree 1 has no leaf at layers/0/b") as caught:
-        fast({"layers": ({"w": x, "b": x},)}, {"layers": ({"w": x},)})
-    assert "mindspore/" not in str(caught.value).split("\n")[0]
-    assert_close(fast({"a": x}, {"a": x}), {"a": x + x})
-
-
 def test_dicts_that_became_tuples():
     node = {"z": 1, "a": ({"k": 2, "b": 3}, None)}
-    seen = staging.reach_all(node, "out", as_tuples=True)
-    assert seen == ["out[1][0][1]", "out[1][0][0]", "out[0]"]
+    found = staging.opened(node, "out", as_tuples=True)
+    assert taken_out(found, "every", out=(1, ((2, 3), None))) == [3, 2, 1]

@@ -22,6 +22,7 @@ LAYERS = (
     (
         "spec",
         "staging",
+        "tree_forms",
         "forms",
         "vector",
         "gradient",

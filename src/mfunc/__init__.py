@@ -48,7 +48,7 @@ _MODULES = (
     "adapt", "auto", "batching", "checkpoint", "custom", "data", "depth", "donation", "draw",
     "dynamic", "entry", "explain", "forms", "generation", "gradient", "loss", "nn", "optim",
     "products", "purity", "random", "schedule", "spec", "staging", "train",
-    "transform", "tree", "vector",
+    "transform", "tree", "tree_forms", "vector",
 )  # fmt: skip
 
 __all__ = [*_NAMES, *_MODULES]

@@ -78,12 +78,12 @@ def _write_vmap(seen: list[Seen]) -> Function:
     places, axes = _kept(args, [axis for leaf, axis in found], lambda leaf: leaf is SLOT)
     axes, _ = _check_sizes(axes, shapes, places)
     leaves, trees, constants = staging.rebuild(args)
-    passed = forms.passed(args)
+    passed = staging.opened(tuple(args), "args")
     results: list[Pattern] = []
 
     def write_results(seen: list[Seen]) -> Function:
         results.append(seen[0].pattern)
-        if not staging.reach(results[-1], "out"):
+        if SLOT not in tree.leaves(results[-1]):
             raise ValueError(NOTHING)
         return forms.write_slots(results[-1])
 
@@ -95,7 +95,8 @@ def _write_vmap(seen: list[Seen]) -> Function:
         f"    def flat({listed(leaves)}):\n"
         f"        out = fn({listed(trees)})\n"
         "        return results_of(out)(out)\n"
-        f"    stacked = vmap(flat, in_axes={tuple(axes)}, out_axes=0)({listed(passed)})\n"
+        f"{passed.lines}"
+        f"    stacked = vmap(flat, in_axes={tuple(axes)}, out_axes=0)({listed(passed.slots)})\n"
         "    return trees_of(stacked)(stacked)"
     )
     return staging.write(

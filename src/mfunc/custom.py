@@ -60,6 +60,7 @@ def _write_custom(
 ) -> Function:
     """Write `call(args)`: a cell of flat tensors with `backward` for its gradient."""
     leaves, trees, constants = staging.rebuild(patterns)
+    passed = staging.opened(tuple(patterns), "args")
     results: list[Pattern] = []
 
     def write_results(seen: list[Seen]) -> Function:
@@ -84,8 +85,8 @@ def _write_custom(
         "        grads = backward(args, trees_of(out)(out), trees_of(d)(d))\n"
         f"        return gradients_of(grads)(grads, ({listed([*leaves, ''])}))\n"
         "cell = Custom()\n"
-        "def call(args):\n"
-        f"    out = cell({listed(forms.passed(patterns))})\n"
+        f"def call(args):\n{passed.lines}"
+        f"    out = cell({listed(passed.slots)})\n"
         "    return trees_of(out)(out)"
     )
     return staging.write(
@@ -101,15 +102,17 @@ def _write_gradients(patterns: list[Pattern], kinds: list[Any], grads: Pattern) 
             f"custom_vjp: the function takes {len(patterns)} arguments; backward must return a "
             "tuple with the gradient of each, or None for it"
         )
+    opened = staging.opened(tuple(grads), "grads")
+    given = iter(opened.every)
     texts: list[str] = []
     for i, (pattern, grad) in enumerate(zip(patterns, grads, strict=True)):
-        count = len(staging.reach(pattern, ""))
+        leaves = tree.leaves(pattern)
         wanted, found = tree.flatten(pattern)[1], tree.flatten(grad)[1]
         if grad is None:
-            texts += [""] * count
+            texts += [""] * leaves.count(SLOT)
         elif wanted == found:
-            pairs = zip(tree.leaves(pattern), staging.reach_all(grad, f"grads[{i}]"), strict=True)
-            texts += [text for leaf, text in pairs if leaf is SLOT]
+            mine = [next(given) for _ in leaves]
+            texts += [text for leaf, text in zip(leaves, mine, strict=True) if leaf is SLOT]
         else:
             said = tree.difference(wanted, found)
             raise ValueError(f"custom_vjp: the gradient of argument {i} {said}")
@@ -117,5 +120,5 @@ def _write_gradients(patterns: list[Pattern], kinds: list[Any], grads: Pattern) 
         text if text and kind in FLOATS else f"zeros_like(leaves[{i}])"
         for i, (text, kind) in enumerate(zip(texts, kinds, strict=True))
     ]
-    text = f"def gradients(grads, leaves):\n    return ({listed([*parts, ''])})"
+    text = f"def gradients(grads, leaves):\n{opened.lines}    return ({listed([*parts, ''])})"
     return staging.write("gradients", text, zeros_like=P.ZerosLike())

@@ -60,8 +60,9 @@ def _write_block(fn: Function, patterns: list[Pattern]) -> Function:
     leaves, trees, constants = staging.rebuild(patterns)
     text = f"def layer({listed(leaves)}):\n    return fn({listed(trees)})"
     layer = ms.no_inline(staging.write("layer", text, fn=fn, **constants))
-    passed = listed(forms.passed(patterns))
-    return staging.write("call", f"def call(args):\n    return layer({passed})", layer=layer)
+    passed = staging.opened(tuple(patterns), "args")
+    text = f"def call(args):\n{passed.lines}    return layer({listed(passed.slots)})"
+    return staging.write("call", text, layer=layer)
 
 
 def remat(fn: Function) -> Function:
@@ -105,6 +106,7 @@ def _write_remat(fn: Function, patterns: list[Pattern], kinds: list[Any]) -> Fun
     leaves, trees, constants = staging.rebuild(patterns)
     floats = [name for name, kind in zip(leaves, kinds, strict=True) if kind in FLOATS]
     rest = [name for name in leaves if name not in floats]
+    passed = staging.opened(tuple(patterns), "args")
     results: list[Pattern] = []
 
     def write_results(seen: list[Seen]) -> Function:
@@ -131,8 +133,8 @@ def _write_remat(fn: Function, patterns: list[Pattern], kinds: list[Any]) -> Fun
         f"({listed([*floats, *rest, 'd'])})\n"
         f"        return ({listed([*_gradients(leaves, floats), ''])})\n"
         "cell = Remat()\n"
-        "def call(args):\n"
-        f"    out = cell({listed(forms.passed(patterns))})\n"
+        f"def call(args):\n{passed.lines}"
+        f"    out = cell({listed(passed.slots)})\n"
         "    return trees_of(out)(out)"
     )
     return staging.write(

@@ -20,7 +20,7 @@ from mindspore import Tensor
 from mindspore.ops import operations as P
 
 from mfunc import staging, tree
-from mfunc.staging import SLOT, Seen, listed
+from mfunc.staging import SLOT, Opened, Seen, listed
 
 _serial = itertools.count()
 
@@ -238,18 +238,18 @@ def _check_new_tree_first(home: Home, leaves: Sequence[Any], name: str) -> None:
         )
 
 
-def write_finish(home: Home, seen: Seen, texts: Sequence[str], found: Sequence[int | None]) -> Any:
+def write_finish(home: Home, seen: Seen, out: Opened, found: Sequence[int | None]) -> Any:
     """Write `finished(out, home)`: write to the home what belongs there, return the rest.
 
     Args:
       home: the places.
       seen: the result.
-      texts: what reaches its leaves.
+      out: how its leaves are reached.
       found: the place of each leaf, or `None`.
     """
     leaves = tree.leaves(seen.pattern)
     lines, rest = [], []
-    for text, place, leaf in zip(texts, found, leaves, strict=True):
+    for text, place, leaf in zip(out.every, found, leaves, strict=True):
         if place is None:
             rest.append(text)
         elif leaf is SLOT:
@@ -257,5 +257,6 @@ def write_finish(home: Home, seen: Seen, texts: Sequence[str], found: Sequence[i
     # A graph whose results are all constants is not run, so one result is not.
     small = min(range(len(home.parameters)), key=lambda i: math.prod(home.parameters[i].shape))
     rest.append(f"identity(home[{small}])")
-    text = "\n".join(["def finished(out, home):", *lines, f"    return ({listed([*rest, ''])})"])
+    body = "\n".join([*lines, f"    return ({listed([*rest, ''])})"])
+    text = f"def finished(out, home):\n{out.lines}{body}"
     return staging.write("finished", text, assign=P.Assign(), identity=P.Identity())

@@ -15,7 +15,7 @@ from mindspore import Tensor
 from mindspore.graph.api import ms_compile_cache
 from mindspore.ops import operations as P
 
-from mfunc import donation, staging, tree
+from mfunc import donation, staging, tree, tree_forms
 from mfunc.donation import Home, Resident
 from mfunc.dynamic import Dim
 from mfunc.explain import explain
@@ -193,15 +193,15 @@ def _result_stage(graph: Graph, structure: tree.Structure, name: str) -> Stage:
         first.append(result)
         graph.structures.append(tree.flatten(result.pattern)[1])
         if donated is None:
-            return staging.unchanged if result.pattern is SLOT else tree.leaves
-        texts = staging.reach_all(result.pattern, "out")
+            return staging.unchanged if result.pattern is SLOT else tree_forms.write_leaves(seen)
+        reached = staging.opened(result.pattern, "out")
         if graph.structures[0] != graph.structures[-1]:
             # After a kernel that writes in place the compiler asks again, with tuples for dicts.
-            result, texts = first[0], staging.reach_all(first[0].pattern, "out", as_tuples=True)
+            result, reached = first[0], staging.opened(first[0].pattern, "out", as_tuples=True)
         paths = tree.structure_paths(structure)
         own = [paths[j] for j in donated.places]
         graph.destinations.append(donation.places(donated.home, result, own, name))
-        return donation.write_finish(donated.home, result, texts, graph.destinations[-1])
+        return donation.write_finish(donated.home, result, reached, graph.destinations[-1])
 
     return Stage(write_leaves)
 

@@ -14,16 +14,6 @@ from mfunc import staging, tree
 from mfunc.staging import SLOT, Pattern, Seen, Stage
 
 
-def passed(patterns: Sequence[Pattern]) -> list[str]:
-    """Return the expressions that reach the traced leaves of all arguments.
-
-    Example:
-      >>> passed([SLOT, {"w": SLOT, "k": 3}])
-      ['args[0]', "args[1]['w']"]
-    """
-    return [text for i, node in enumerate(patterns) for text in staging.reach(node, f"args[{i}]")]
-
-
 def write_slots(node: Pattern) -> Callable[..., Any]:
     """Write `taken(out)`: the tuple of the traced leaves of a tree.
 
@@ -31,8 +21,9 @@ def write_slots(node: Pattern) -> Callable[..., Any]:
       >>> write_slots({"b": SLOT, "a": (SLOT, 3)})({"b": 1, "a": (2, 3)})
       (2, 1)
     """
-    parts = staging.listed([*staging.reach(node, "out"), ""])
-    return staging.write("taken", f"def taken(out):\n    return ({parts})")
+    found = staging.opened(node, "out")
+    parts = staging.listed([*found.slots, ""])
+    return staging.write("taken", f"def taken(out):\n{found.lines}    return ({parts})")
 
 
 def write_tree(

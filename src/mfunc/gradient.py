@@ -84,8 +84,8 @@ def _write_gradient(seen: list[Seen]) -> Function:
         )
     order = [*chosen, *[i for i in range(len(args)) if i not in chosen]]
     leaves, trees, constants = staging.rebuild([args[i] for i in order])
-    passed = [text for i in order for text in staging.reach(args[i], f"args[{i}]")]
-    wanted = tuple(range(sum(len(staging.reach(args[i], "")) for i in chosen)))
+    passed = staging.opened(tuple([args[i] for i in order]), "ordered")
+    wanted = tuple(range(sum(len(tree.leaves(args[i])) for i in chosen)))
     # MindSpore gives the gradient by one position bare, also when it stood in a tuple.
     gradients = iter(["grads"] if len(wanted) == 1 else [f"grads[{i}]" for i in wanted])
     built = [staging.build(args[i], lambda _: next(gradients)) for i in chosen]
@@ -96,7 +96,9 @@ def _write_gradient(seen: list[Seen]) -> Function:
         f"        out = fn({listed([texts[i] for i in range(len(args))])})\n"
         f"        return check({'out[0]' if has_aux else 'out'})(out)\n"
         f"    transformed = value_and_grad(flat, {wanted}, None, {has_aux})\n"
-        f"    value, grads = transformed({listed(passed)})\n"
+        f"    ordered = ({listed([*[f'args[{i}]' for i in order], ''])})\n"
+        f"{passed.lines}"
+        f"    value, grads = transformed({listed(passed.slots)})\n"
         f"    return value, {built[0] if isinstance(argnums, int) else '(' + listed(built) + ',)'}"
     )
     return staging.write(

@@ -155,37 +155,59 @@ def _folder() -> Path:
     return folder
 
 
-def reach(node: Pattern, text: str) -> list[str]:
-    """Return the expressions that reach the traced leaves of a value called `text`, in leaf order.
+class Opened(NamedTuple):
+    """How a function reaches into a value: lines of its body, and names of the leaves behind them.
 
-    Example:
-      >>> reach({"b": (SLOT, 1), "a": SLOT}, "p")
-      ["p['a']", "p['b'][0]"]
+    Attributes:
+      lines: each with its indentation and its end.
+      every: an expression for each leaf, in leaf order.
+      slots: those of the traced leaves.
     """
-    return [found for found, leaf in _leaves(node, text) if leaf is SLOT]
+
+    lines: str
+    every: list[str]
+    slots: list[str]
 
 
-def reach_all(node: Pattern, text: str, *, as_tuples: bool = False) -> list[str]:
-    """Return the expressions that reach all leaves, constants too.
+def opened(node: Pattern, text: str, *, as_tuples: bool = False, down_to: Any = None) -> Opened:
+    """Say how the leaves of a value are reached, every container of it once.
+
+    What the compiler spends on one `[...]` grows with all that the container holds, so expressions
+    that each begin at the root take quadratic time.
 
     Args:
       node: the pattern.
       text: the value.
       as_tuples: the value has tuples for dicts, in the order in which these were written.
+      down_to: a tree of the same containers; what stands in the place of its leaves is not opened.
+
+    Example:
+      >>> found = opened({"b": (SLOT, 1), "a": SLOT}, "p")
+      >>> print(found.lines, found.every, found.slots)
+          p_0 = p['b']
+       ["p['a']", 'p_0[0]', 'p_0[1]'] ["p['a']", 'p_0[0]']
     """
-    return [found for found, _ in _leaves(node, text, as_tuples)]
+    lines: list[str] = []
+    found: list[tuple[str, Any]] = []
 
+    def visit(node: Pattern, like: Any, reached: str) -> None:
+        if node is None:
+            return
+        if not isinstance(like, (dict, tuple, list)):
+            found.append((reached, node))
+            return
+        name = reached
+        if reached != text:
+            name = f"{text}_{len(lines)}"
+            lines.append(f"    {name} = {reached}\n")
+        keys: list[Any] = list(node) if isinstance(node, dict) else list(range(len(node)))
+        for key in sorted(keys):
+            place = keys.index(key) if as_tuples else key
+            visit(node[key], like[key], f"{name}[{place!r}]")
 
-def _leaves(node: Pattern, text: str, as_tuples: bool = False) -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict):
-        places = {key: i if as_tuples else key for i, key in enumerate(node)}
-        for key in sorted(node):
-            yield from _leaves(node[key], f"{text}[{places[key]!r}]", as_tuples)
-    elif type(node) in (tuple, list):
-        for i, child in enumerate(node):
-            yield from _leaves(child, f"{text}[{i}]", as_tuples)
-    elif node is not None:
-        yield text, node
+    visit(node, node if down_to is None else down_to, text)
+    slots = [reached for reached, leaf in found if leaf is SLOT]
+    return Opened("".join(lines), [reached for reached, _ in found], slots)
 
 
 def build(node: Pattern, leaf: Callable[[Any], str]) -> str:
@@ -257,87 +279,3 @@ def frozen(node: Pattern) -> Any:
     """Return something hashable that two patterns share if and only if one text fits both."""
     leaves, structure = tree.flatten(node)
     return structure, tuple(["*" if leaf is SLOT else (type(leaf), leaf) for leaf in leaves])
-
-
-# --- what the compiler reads for the functions of `tree` ---
-
-
-def _write_map(args: list[Seen]) -> Callable[..., Any]:
-    """Write `mapped(fn, trees)`: one call a leaf, no loop."""
-    patterns = [arg.pattern for arg in args]
-    first, *rest = patterns
-    structure = tree.flatten(first)[1]
-    for i, other in enumerate(rest):
-        if tree.flatten(other)[1] != structure:
-            said = tree.difference(structure, tree.flatten(other)[1])
-            raise ValueError(f"tree.map: tree {i + 1} {said}")
-    columns = [reach_all(node, f"trees[{i}]") for i, node in enumerate(patterns)]
-    calls = iter([f"fn({listed(group)})" for group in zip(*columns, strict=True)])
-    result = build(first, lambda _: next(calls))
-    return _written("mapped", f"def mapped(fn, trees):\n    return {result}")
-
-
-def _write_leaves(args: list[Seen]) -> Callable[..., Any]:
-    """Write `taken(node)`: the tuple of its leaves."""
-    found = listed([*reach_all(args[0].pattern, "node"), ""])
-    return _written("taken", f"def taken(node):\n    return ({found})")
-
-
-def _write_refill(args: list[Seen]) -> Callable[..., Any]:
-    """Write `refilled(leaves)`: the containers of one argument, the leaves of the other."""
-    like, found = [arg.pattern for arg in args]
-    wanted = len(tree.leaves(like))
-    if wanted != len(found):
-        raise ValueError(f"tree.refill: the tree has {wanted} leaves, {len(found)} were given")
-    texts = iter([f"leaves[{i}]" for i in range(wanted)])
-    result = build(like, lambda _: next(texts))
-    return _written("refilled", f"def refilled(leaves):\n    return {result}")
-
-
-def _write_overlay(args: list[Seen]) -> Callable[..., Any]:
-    """Write `overlaid(fn, base, patch)`: `tree.overlay` itself, run on texts that reach leaves."""
-    base, patch = [arg.pattern for arg in args]
-    texts = tree.refill(base, reach_all(base, "base"))
-
-    def call(leaf: str, node: Any) -> str:
-        # Down to this place both have the same containers, so the same keys reach it.
-        return f"fn({leaf}, patch{leaf.removeprefix('base')})"
-
-    result = build(tree.overlay(call, texts, patch), str)
-    return _written("overlaid", f"def overlaid(fn, base, patch):\n    return {result}")
-
-
-@functools.lru_cache(maxsize=1024)
-def _written(name: str, text: str) -> Callable[..., Any]:
-    """Write each text once, so that the compiler reads it once."""
-    return write(name, text)
-
-
-_map_stage = Stage(_write_map)
-_leaves_stage = Stage(_write_leaves)
-_overlay_stage = Stage(_write_overlay)
-_refill_stage = Stage(_write_refill)
-
-
-def _map_in_graph(fn, node, *rest):  # type: ignore[no-untyped-def]
-    trees = (node, *rest)
-    return _map_stage(*trees)(fn, trees)
-
-
-def _leaves_in_graph(node):  # type: ignore[no-untyped-def]
-    return _leaves_stage(node)(node)
-
-
-def _refill_in_graph(like, leaves):  # type: ignore[no-untyped-def]
-    return _refill_stage(like, leaves)(leaves)
-
-
-def _overlay_in_graph(fn, base, patch):  # type: ignore[no-untyped-def]
-    return _overlay_stage(base, patch)(fn, base, patch)
-
-
-# The compiler reads what `__wrapped__` names in place of the function itself.
-tree.map.__wrapped__ = _map_in_graph  # type: ignore[attr-defined]
-tree.leaves.__wrapped__ = _leaves_in_graph  # type: ignore[attr-defined]
-tree.overlay.__wrapped__ = _overlay_in_graph  # type: ignore[attr-defined]
-tree.refill.__wrapped__ = _refill_in_graph  # type: ignore[attr-defined]

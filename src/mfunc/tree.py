@@ -4,7 +4,8 @@
 leaves come in sorted key order. A *structure* is a tree with its leaves taken out: a nested tuple,
 hashable, comparable. A *path* names a leaf: keys and indices joined by "/" (`"layers/0/q"`).
 
-`map` and `leaves` also work inside a compiled function (`staging` writes what the compiler reads).
+`map`, `leaves`, `refill` and `overlay` also work inside a compiled function: `tree_forms` writes
+what the compiler reads.
 """
 
 from __future__ import annotations
