@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from mindspore import Tensor, ops
+from mindspore.ops import operations as P
 
 from mfunc import staging
 from mfunc.depth import block, remat
@@ -19,7 +20,7 @@ ROWS, COLUMNS = 3, 4
 # none lets numbers grow.
 OPERATIONS = (
     "ops.tanh({a})", "ops.sin({a})", "ops.sigmoid({a}) * {b}", "{a} * 0.5 + 1.0", "-{a}",
-    "ops.relu({a}) - 0.1 * {b}", "ops.softmax({a}, -1)", "ops.exp(-{a} * {a})", "{a} + {b}",
+    "relu({a}) - 0.1 * {b}", "softmax({a})", "ops.exp(-{a} * {a})", "{a} + {b}",
     "{a} * ops.tanh({b})", "{a} - {b} * 0.3", "ops.tanh({a} @ {w})", "{a} * {v} * 0.7",
     "ops.tanh({a} @ {w}.T) + {v}", "{a} / ({b} * {b} + 1.0)", "ops.sqrt({a} * {a} + 0.5)",
     "{a} - {a}.mean(-1, keep_dims=True)", "ops.cat(({a}[:, 2:], {b}[:, :2]), 1)",
@@ -80,7 +81,9 @@ def program(seed: int, remats: bool = True) -> tuple[Any, Any, str]:
         ]
     )
     text = text if remats else text.replace("= remat(", "= block(")
-    fn = staging.write("loss", text, ops=ops, block=block, remat=remat)
+    fn = staging.write(
+        "loss", text, ops=ops, block=block, remat=remat, relu=P.ReLU(), softmax=P.Softmax()
+    )
     return fn, {"layers": tuple(tree[0] for tree in trees), "scale": "s"}, text
 
 

@@ -152,6 +152,30 @@ def test_a_llama_recomputed():
         assert_close(computed(params, batch), kept(params, batch), rtol=1e-5, atol=1e-6)
 
 
+def halved(x, really=True):
+    return x * 0.5 if really else x
+
+
+def halved_when_told(x, really):
+    return x * 0.5 if really else x
+
+
+def by_default(x):
+    return halved((x * x).sum())
+
+
+def by_argument(x):
+    return halved_when_told((x * x).sum(), True)
+
+
+def test_an_if_beside_default_arguments_is_refused_with_advice():
+    """MindSpore's own refusal: the custom gradient of a cell loses the branch that was decided."""
+    x = tensor(3)
+    assert_close(jit(grad(remat(by_argument)))(x), x)
+    with pytest.raises(RuntimeError, match="a function that has an `if` and default arguments"):
+        jit(grad(remat(by_default)))(x)
+
+
 MEMORY = """
 import re
 import sys

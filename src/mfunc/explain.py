@@ -33,6 +33,11 @@ ADVICE = {
     ),
     r"issubclass\(\) arg 1": "a compiled function cannot hold `with`",
     r"AbstractNone": "MindSpore cannot map the gradient of a `remat` layer; use `block` there",
+    r"func graph is empty": (
+        "a `remat` or `custom_vjp` layer calls a function that has an `if` and default arguments "
+        "(as ops.softmax, ops.relu and ops.gelu do); use the primitive (ops.operations.ReLU()), "
+        "or `block` in place of `remat`"
+    ),
     r"source code": "the compiler reads source: define the function in a file",
 }
 NOISE = ("More details please refer", "For more details", "FunctionGraph ID", "NodeInfo", "    ")
