@@ -30,14 +30,14 @@ def graph_of(donate=(), homes=None):
 def test_a_graph_of_flat_tensors():
     graph, leaves = graph_of()
     wanted = combine(X, 3.0, shift=2.0)
-    assert_close(run(graph, leaves, leaves, "combine"), wanted, rtol=1e-6)
+    assert_close(run(graph, leaves, leaves, "combine", [0]), wanted, rtol=1e-6)
     assert graph.structures == [tree.flatten(wanted)[1]]
 
 
 def test_a_bare_result():
     leaves, structure = tree.flatten(((tensor(3),), {}))
     graph = build(first, structure, (), kinds_of(leaves), None, None, "first")
-    np.testing.assert_array_equal(run(graph, leaves, leaves, "first"), tensor(3).asnumpy())
+    np.testing.assert_array_equal(run(graph, leaves, leaves, "first", [0]), tensor(3).asnumpy())
 
 
 def first(x):

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import attrs
 import mindspore as ms
 import numpy as np
@@ -79,6 +81,29 @@ def test_the_counter_is_of_one_function():
     other((X,))
     other([X])
     assert (one.compiles(), other.compiles()) == (1, 2)
+
+
+def doubled(x):
+    return x + x
+
+
+def test_wrapping_twice_compiles_once():
+    one, other, donating = jit(doubled), jit(doubled), jit(doubled, donate_argnums=0)
+    assert_close(one(X), X + X)
+    assert_close(other(X), X + X)
+    assert_close(donating(X.copy()), X + X)
+    assert (one.compiles(), other.compiles(), donating.compiles()) == (1, 0, 1)
+
+
+def test_a_wrapper_that_carries_what_a_function_carries_is_another():
+    jit(doubled)(X)
+
+    @functools.wraps(doubled)
+    def tripled(x):
+        return x * 3.0
+
+    del tripled.__wrapped__
+    assert_close(jit(tripled)(X), X * 3.0)
 
 
 def power(x, n, scale=1.0):

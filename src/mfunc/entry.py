@@ -42,14 +42,12 @@ class Graph(NamedTuple):
       destinations: its compilation adds, for each leaf of the result, the place of the home that it
         is written to, or `None`.
       donation: of the arguments, or `None`.
-      compiles: one number, how often it compiled so far.
     """
 
     call: Function
     structures: list[tree.Structure]
     destinations: list[list[int | None]]
     donation: Donation | None
-    compiles: list[int]
 
 
 def donation_of(
@@ -119,7 +117,7 @@ def build(
             arguments[where] = f"static{i}"
         else:
             keywords[where] = f"static{i}"
-    graph = Graph(_none, [], [], donated, [0])
+    graph = Graph(_none, [], [], donated)
     lines: list[str] = []
     if donated is not None:
         lines, memory = _at_home(names, donated, args, constants)
@@ -206,7 +204,9 @@ def _result_stage(graph: Graph, structure: tree.Structure, name: str) -> Stage:
     return Stage(write_leaves)
 
 
-def run(graph: Graph, leaves: Sequence[Any], inputs: Sequence[Any], name: str) -> Any:
+def run(
+    graph: Graph, leaves: Sequence[Any], inputs: Sequence[Any], name: str, compiled: list[int]
+) -> Any:
     """Call a graph and put its result together; what goes wrong is said in the user's words.
 
     Args:
@@ -214,10 +214,11 @@ def run(graph: Graph, leaves: Sequence[Any], inputs: Sequence[Any], name: str) -
       leaves: the arguments as the user gave them.
       inputs: the same, as they may cross the border.
       name: of the function.
+      compiled: one number, to which the compilations that this call takes are added.
     """
     donated = graph.donation
     if donated is None:
-        found = _call(graph, inputs, name)
+        found = _call(graph, inputs, name, compiled)
         found = [found] if graph.structures[0] is tree.LEAF else found
         return tree.unflatten(graph.structures[0], _apart(found, inputs))
     others = [inputs[j] for j in donated.others]
@@ -225,7 +226,7 @@ def run(graph: Graph, leaves: Sequence[Any], inputs: Sequence[Any], name: str) -
     _check_apart(donated.places, donated.others, leaves, name)
     try:
         donation.move_in(donated.home, given, [inputs[j] for j in donated.places])
-        found = _call(graph, others, name)
+        found = _call(graph, others, name, compiled)
         # Wait here: touching a tensor while the graph runs would wait in a loop, on a core that
         # the graph could use.
         found[-1].asnumpy()
@@ -261,11 +262,11 @@ def _apart(found: Sequence[Any], inputs: Sequence[Any]) -> Sequence[Any]:
     ]
 
 
-def _call(graph: Graph, inputs: Sequence[Any], name: str) -> Any:
+def _call(graph: Graph, inputs: Sequence[Any], name: str, compiled: list[int]) -> Any:
     before = len(ms_compile_cache)
     try:
         found = graph.call(*inputs)
     except Exception as error:
         raise explain(error, name) from error
-    graph.compiles[0] += len(ms_compile_cache) - before
+    compiled[0] += len(ms_compile_cache) - before
     return found

@@ -58,7 +58,8 @@ def jit(
         by the end of their path.
 
     Returns:
-      A function of the same arguments. `.compiles()` counts the graphs it has compiled so far.
+      A function of the same arguments. `.compiles()` counts the graphs it has compiled so far. A
+      second `jit(fn)` of the same settings finds those of the first, unless it donates.
 
     Raises:
       TypeError: a leaf is none of the above, or a static value cannot be hashed; the path is named.
@@ -84,9 +85,8 @@ def jit(
     positions, given = _several(static_argnums), _several(donate_argnums)
     names = _several(static_argnames)
     flexible = tuple(map(_with_tuple, (dynamic or {}).items()))
-    graphs: dict[Any, Graph] = {}
     homes: dict[Any, Home] = {}
-    constants: dict[str, Any] = {}
+    graphs, constants = _remembered(fn, None if given else (positions, names, home, flexible))
     name = _name(fn)
     check_pure(fn, name)
 
@@ -103,13 +103,24 @@ def jit(
             graphs[key] = entry.build(fn, structure, fixed, kinds, donation, home, name)
             constants.update({} if constants else constants_of(fn))
         check_constants(fn, constants, name)
-        return entry.run(graphs[key], leaves, inputs, name)
+        return entry.run(graphs[key], leaves, inputs, name, compiled)
 
-    call.compiles = lambda: sum([g.compiles[0] for g in graphs.values()])  # type: ignore[attr-defined]
+    compiled = [0]
+    call.compiles = lambda: compiled[0]  # type: ignore[attr-defined]
     call.again = functools.partial(  # type: ignore[attr-defined]
         jit, static_argnums=positions, static_argnames=names, dynamic=dynamic
     )
     return call
+
+
+def _remembered(fn: Function, settings: Any) -> tuple[dict[Any, Graph], dict[str, Any]]:
+    """Return what is known of `fn`: it is kept on the function itself, and goes with it."""
+    kept = getattr(fn, "__dict__", {}) if settings else {}
+    owner, known = kept.get("_mfunc_graphs", (None, {}))
+    if owner is not fn:  # `functools.wraps` copies what a function carries
+        known = {}
+        kept["_mfunc_graphs"] = (fn, known)
+    return known.setdefault(settings, ({}, {}))
 
 
 def _with_tuple(item: tuple[str, Sequence[Dim | None]]) -> tuple[str, Axes]:
