@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+import gzip
 import json
-import sys
 import tracemalloc
 from pathlib import Path
 
@@ -21,9 +21,6 @@ def write(name: str, text: str | bytes) -> Path:
 
 def lines(rows) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-READ = sys.modules["mfunc.data.read"]  # `mfunc.data.read` itself is the function
 
 
 def everything(path, **settings):
