@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from mfunc.data.streams import bounded, excerpt, lines, open_text
+from mfunc.data.streams import LONGEST, excerpt, lines, open_text, too_long
 
 BLOCK = 1 << 20  # characters read at once
 SPACE = " \t\r\n"
@@ -88,7 +88,8 @@ def _array(stream: TextIO, path: Path) -> Iterator[tuple[str, Any]]:
                 yield f"item {number}", value
                 value = found = None  # an item may be large: not kept while more is read
         rest = rest[at:]
-        bounded(len(rest), path, f"item {number + 1}")
+        if len(rest) >= LONGEST:
+            raise too_long(path, f"item {number + 1}")
     while rest or (rest := stream.read(BLOCK)):
         if _blank(rest, 0) < len(rest):
             raise ValueError(f"read: {path} goes on after the end of its array: {excerpt(rest)}")
@@ -149,7 +150,7 @@ def _number(text: str) -> float:
 
 
 def _constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not JSON; write null")
+    raise ValueError(f"{text} is not JSON, null is")
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_number, parse_constant=_constant)

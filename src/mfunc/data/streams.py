@@ -58,17 +58,17 @@ def on_disk(path: Path) -> Iterator[str]:
 def lines(stream: TextIO, path: Path) -> Iterator[tuple[int, str]]:
     """(number from 1, line with its end)."""
     for number, line in enumerate(iter(partial(stream.readline, LONGEST), ""), start=1):
-        bounded(len(line), path, f"line {number}")
+        if len(line) >= LONGEST:
+            raise too_long(path, f"line {number}")
         yield number, line
 
 
-def bounded(length: int, path: Path, place: str) -> None:
-    """Refuse a row that would take the whole memory."""
-    if length >= LONGEST:
-        raise ValueError(
-            f"read: {path} {place} has {LONGEST:,} characters or more; "
-            "is it of the kind that its name says?"
-        )
+def too_long(path: Path, place: str) -> ValueError:
+    """For a row that would take the whole memory."""
+    return ValueError(
+        f"read: {path} {place} has {LONGEST:,} characters or more; "
+        "is it of the kind that its name says?"
+    )
 
 
 def excerpt(text: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mfunc.data.streams import bounded, excerpt, lines, open_text
+from mfunc.data.streams import LONGEST, excerpt, lines, open_text, too_long
 
 
 def txt_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -77,7 +77,8 @@ def _records(
         while odd and (following := next(numbered, None)):
             parts.append(following[1])
             length += len(following[1])
-            bounded(length, path, f"line {number}, with a quoted cell that does not end,")
+            if length >= LONGEST:
+                raise too_long(path, f"line {number}, with a quoted cell that does not end,")
             odd ^= following[1].count('"') % 2
         row = "".join(parts)
         _no_nul(row, path, number)
