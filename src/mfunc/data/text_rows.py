@@ -27,7 +27,7 @@ def table_rows(
 
     An empty cell, quoted or not, is None. Blank lines between rows are skipped.
     """
-    names = header
+    names, number = header, 0
     with open_text(path) as stream:
         for number, row in _records(lines(stream, path), path, quotes):
             where = f"read: {path} line {number}"
@@ -43,7 +43,7 @@ def table_rows(
             else:
                 cell_of = zip(names, cells, strict=True)
                 yield f"line {number}", {name: cell or None for name, cell in cell_of}
-    if names is None:
+    if not number:
         raise ValueError(f"read: {path} is empty")
 
 
