@@ -25,7 +25,8 @@ TABLE = pyarrow.table(
 def write(name: str, table: pyarrow.Table = TABLE, rows: int = 1000) -> Path:
     """As parquet, or as an arrow file or stream."""
     if ".parquet" in name:
-        parquet.write_table(table, name, row_group_size=rows)
+        plain = {"compression": "none", "use_dictionary": False}
+        parquet.write_table(table, name, row_group_size=rows, **plain)
     else:
         kind = pyarrow.ipc.new_stream if "stream" in name else pyarrow.ipc.new_file
         with kind(name, table.schema) as writer:

@@ -63,7 +63,7 @@ def _parts(
 def _parquet(name: str, step: int) -> Iterator[Any]:
     from pyarrow import parquet
 
-    options = {"buffer_size": BUFFER, "page_checksum_verification": True}
+    options = {"pre_buffer": False, "buffer_size": BUFFER, "page_checksum_verification": True}
     with parquet.ParquetFile(name, **options) as file:
         count = 0
         for batch in file.iter_batches(step, use_threads=False):
