@@ -47,7 +47,7 @@ $(VENV):
 	@touch $@
 
 $(INSTALLED): pyproject.toml | $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[arrow,hf,plot]'
+	$(BIN)/python -m pip install --quiet --editable '.[arrow,hf,plot,zst]'
 	@touch $@
 
 $(TESTABLE): pyproject.toml | $(VENV)

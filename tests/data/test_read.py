@@ -1,29 +1,28 @@
 from __future__ import annotations
 
+import gzip
 import json
-import sys
 import tracemalloc
 from pathlib import Path
 
 import pytest
+from backports import zstd
 
 import mfunc.data as md
 
+PACK = {"": bytes, ".gz": gzip.compress, ".zst": zstd.compress}
 ROWS = [{"q": f"{i} + 1?", "a": str(i + 1)} for i in range(10)]
 
 
 def write(name: str, text: str | bytes) -> Path:
     path = Path(name)
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     return path
 
 
 def lines(rows) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-READ = sys.modules["mfunc.data.read"]  # `mfunc.data.read` itself is the function
 
 
 def everything(path, **settings):
@@ -51,18 +50,6 @@ def test_all_forms_give_the_same_rows(name, text, chunk_rows):
     columns = md.concat(chunks)
     assert columns["q"] == [row["q"] for row in ROWS]
     assert columns["a"] == [row["a"] for row in ROWS]
-
-
-@pytest.mark.parametrize("block", [1, 2, 3, 7, 64])
-def test_array_parsed_in_blocks_of_any_size(block, monkeypatch):
-    """Every place of a file is once the end of a block: inside strings, escapes and numbers."""
-    rows = [{"t": 'é"\\ \n\u2028😀', "n": [1.5e-3, None, True, {}], "": -12}, {}, {"t": "]["}]
-    for text in (json.dumps(rows), json.dumps(rows, indent=1, ensure_ascii=False)):
-        monkeypatch.setattr(READ, "BLOCK", block)
-        values = [
-            v for c in md.read(write("a.json", text), chunk_rows=1) for v in c.get("t", [None])
-        ]
-        assert values == [row.get("t") for row in rows]
 
 
 def test_no_rows_give_no_chunk():
@@ -103,12 +90,47 @@ def test_folder_list_and_order():
     assert everything(["d/b.jsonl", Path("d/a.jsonl")])["q"][0] == "5 + 1?"
 
 
+@pytest.mark.parametrize("pack", ["", ".gz", ".zst", ".GZ"])
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.JSONL", "a.csv", "a.tsv"])
+def test_all_formats_and_packings_give_the_same_rows(name, pack):
+    mark = "\t" if name == "a.tsv" else ","
+    table = "".join(f"{row['q']}{mark}{row['a']}\n" for row in [{"q": "q", "a": "a"}, *ROWS])
+    text = table if name in ("a.csv", "a.tsv") else lines(ROWS)
+    path = write(name + pack, PACK[pack.lower()](text.encode()))
+    columns = everything(path, chunk_rows=3, fields={"input": "q", "output": "a"})
+    assert columns["input"] == [row["q"] for row in ROWS]
+    assert columns["output"] == [row["a"] for row in ROWS]
+    assert columns["_origin"][0].startswith(f"{name}{pack} line ")
+
+
+def test_pattern():
+    for i in (2, 10, 1):
+        write(f"d/part-{i:02}.jsonl", lines([{"q": i}]))
+    write("d/other.csv", "q\n1\n")
+    write("e/deep/part-00.jsonl", lines([{"q": 0}]))
+    assert everything("d/part-*.jsonl")["q"] == [1, 2, 10]
+    assert everything(["d/part-0[2].jsonl", Path("d/part-?1.jsonl")])["q"] == [2, 1]
+    assert everything("**/*.jsonl")["q"] == [1, 2, 10, 0]
+    with pytest.raises(FileNotFoundError, match=r"read: there is no file that matches d/\*\.json$"):
+        md.read("d/*.json")
+    with pytest.raises(
+        ValueError, match=r"pattern d/\* has 3 of kind \.jsonl, but also other\.csv"
+    ):
+        md.read("d/*")
+    write("a[1].jsonl", lines([{"q": "the file itself"}]))
+    assert everything("a[1].jsonl")["q"] == ["the file itself"]
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ([], "folder d has no files; it must hold files of one kind"),
-        (["a.json", "b.csv", "c.md"], r"folder d has b\.csv, c\.md; it must"),
-        (["a.json", "b.jsonl"], r"folder d has a\.json, b\.jsonl; it must hold files of one kind"),
+        ([], "folder d has no files; it must hold files of one kind only; supported are .json,"),
+        (["c.md"], r"folder d has c\.md; it must hold"),
+        (["a.json", "b.csv", "c.md"], r"folder d has 1 of kind \.json, but also b\.csv, c\.md; it"),
+        (["a.json", "b.jsonl"], r"folder d has 1 of kind \.json, but also b\.jsonl; it must"),
+        (["a.csv", "b.JSON", "c.json"], r"folder d has 2 of kind \.json, but also a\.csv; it must"),
+        (["a.json", "a.json.gz"], r"1 of kind \.json, but also a\.json\.gz; it must hold files of"),
+        (["a.txt", *(f"{i}.md" for i in range(12))], r"6\.md, 7\.md and 2 more; it must"),
     ],
 )
 def test_folders_of_other_things_are_refused_at_once(files, message):
@@ -119,46 +141,56 @@ def test_folders_of_other_things_are_refused_at_once(files, message):
         md.read("d")
 
 
+def test_a_folder_in_a_folder_is_refused():
+    write("d/a.json", "[]")
+    Path("d/b.json").mkdir()
+    with pytest.raises(ValueError, match=r"1 of kind \.json, but also b\.json; it must"):
+        md.read("d")
+
+
 def test_paths_are_checked_at_once():
     with pytest.raises(FileNotFoundError, match=r"there is no file gone\.json"):
         md.read("gone.json")
-    with pytest.raises(ValueError, match=r"is of kind '\.csv'; supported are \.json, \.jsonl"):
-        md.read(write("a.csv", "x"))
+    message = r"is of kind '\.tar\.gz'; supported are \.json, .*, each also with \.gz or \.zst"
+    with pytest.raises(ValueError, match=message):
+        md.read(write("a.tar.gz", "x"))
+    with pytest.raises(ValueError, match=r"is of kind 'none'; supported are \.json"):
+        md.read(write("gz", "x"))
     with pytest.raises(ValueError, match="got no paths"):
         md.read([])
-    with pytest.raises(ValueError, match="chunk_rows must be an integer >= 1"):
-        md.read("gone.json", chunk_rows=0)
+    with pytest.raises(ValueError, match="got an empty path"):
+        md.read("")
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "message"),
+    ("settings", "error", "message"),
     [
-        ("a.json", "", r"a\.json is empty"),
-        ("a.jsonl", " \n\n ", r"a\.jsonl is empty"),
-        ("a.jsonl", '{"x": 1}\n{"x": ', r"a\.jsonl line 2 is not a JSON value .*: '{\"x\":'"),
-        ("a.jsonl", '{"x": 1}\n{"x": "ab\n', "line 2 is not a JSON value"),
-        ("a.jsonl", '{"x": 1}\n[1]\n', "line 2 is a list, but a row must be an object"),
-        ("a.jsonl", '{"x": 1} {"x": 2}\n', r"line 1 is not a JSON value \(Extra data\)"),
-        ("a.json", '{\n"x": 1\n}', "line 1 is not a JSON value"),
-        ("a.json", '[{"x": 1}, 5]', "item 2 is a int, but a row must be an object"),
-        ("a.json", '[{"x": 1}, {"x": ', "ends in the middle, after item 1; is it cut off"),
-        ("a.json", '[{"x": 1}, {"x": "abc', "ends in the middle, after item 1"),
-        ("a.json", '[{"x": 1}', "ends in the middle, after item 1"),
-        ("a.json", "[", "ends in the middle, after item 0"),
-        ("a.json", '[{"x": 1}, ]', "item 2 is not a JSON value"),
-        ("a.json", '[{"x": 1} {"x": 2}]', "neither ',' nor ']' after item 1"),
-        ("a.json", '[{"x": 1}] x', "goes on after the end of its array: 'x'"),
-        ("a.json", '[{"x": 1, y}, ' + '{"x": 2}, ' * 99, r"item 1 is not a JSON value \(Expecting"),
-        ("a.json", "[" * 100_000, r"item 1 is not a JSON value \(nested too deeply\)"),
-        ("a.jsonl", '{"x":' * 100_000, r"line 1 is not a JSON value \(nested too deeply\)"),
-        ("a.jsonl", b'{"x": "\xe9t\xe9"}', "is not UTF-8 text .*byte 0xe9"),
-        ("a.json", '[{"x": 1}]'.encode("utf-16"), "is not UTF-8 text"),
-        ("a.jsonl", '{"_origin": 1}', "has a field '_origin', which read itself adds"),
+        ({"chunk_rows": 0}, ValueError, "chunk_rows must be an integer >= 1"),
+        ({"quotes": None}, TypeError, "quotes must be True or False, got None"),
+        ({"quotes": False}, ValueError, r"header and quotes are for \.csv and \.tsv, but got a"),
+        ({"header": ["q"]}, ValueError, r"header and quotes are for \.csv and \.tsv, but got a"),
+        ({"fields": {}}, TypeError, r"fields must map new names to names in the files, got \{\}"),
+        ({"fields": ["q"]}, TypeError, r"fields must map new names to names .*, got \['q'\]"),
+        ({"fields": {"q": 1}}, TypeError, "fields must map new names to names"),
+        ({"fields": {"_origin": "q"}}, ValueError, "fields has a column '_origin', which read itself adds"),
     ],
 )
-def test_bad_files_are_named_with_the_place(name, text, message):
-    with pytest.raises(ValueError, match=message):
-        list(md.read(write(name, text)))
+def test_settings_are_checked_at_once(settings, error, message):
+    path = write("a.jsonl", lines(ROWS))
+    with pytest.raises(error, match=f"read: {message}"):
+        md.read(path, **settings)
+
+
+def test_packed_files_are_never_unpacked_whole():
+    """3 MB of gz hold 3 GB: the first rows come at once, in little memory."""
+    row = lines([{"q": "x" * 1000}]).encode() * 1000
+    write("a.jsonl.gz", gzip.compress(row) * 3000)
+    tracemalloc.start()
+    chunks = md.read("a.jsonl.gz", chunk_rows=500)
+    assert sum(len(next(chunks)["q"]) for _ in range(10)) == 5000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4e6
 
 
 def test_rows_before_a_fault_are_given():
@@ -166,32 +198,6 @@ def test_rows_before_a_fault_are_given():
     assert [len(next(chunks)["q"]) for _ in range(2)] == [5, 5]
     with pytest.raises(ValueError, match="line 11"):
         next(chunks)
-
-
-@pytest.mark.parametrize("form", ["array", "lines"])
-def test_memory_does_not_grow_with_the_file(form):
-    row = {"text": "x" * 1000}
-    with Path("a.json").open("w") as file:
-        file.write("[" * (form == "array"))
-        for i in range(20_000):
-            file.write((",\n" if form == "array" else "\n") * bool(i) + json.dumps(row))
-        file.write("]" * (form == "array"))
-    tracemalloc.start()
-    count = sum(len(chunk["text"]) for chunk in md.read("a.json", chunk_rows=500))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert count == 20_000
-    assert peak < 8e6, "20 MB of file"
-
-
-def test_one_item_longer_than_many_blocks(monkeypatch):
-    """It is parsed again as often as the text has doubled, not once for every block."""
-    monkeypatch.setattr(READ, "BLOCK", 100)
-    item, calls = READ._item, []
-    monkeypatch.setattr(READ, "_item", lambda *a, **k: calls.append(1) or item(*a, **k))
-    text = "y" * 300_000
-    assert everything(write("a.json", json.dumps([{"t": text}, {"t": "z"}])))["t"] == [text, "z"]
-    assert len(calls) < 30
 
 
 def test_real_files(shared):
@@ -204,3 +210,8 @@ def test_real_files(shared):
         shared / "data/gsm8k/train.jsonl", fields={"instruction": "question", "output": "answer"}
     )
     assert len(gsm["output"]) == 7473
+    talk = everything([*sorted((shared / "data/llamafactory").glob("alpaca_*.json*"))])
+    assert {"instruction", "output"} <= set(talk)
+    wiki = everything(shared / "data/wikitext2/valid.txt")
+    raw = (shared / "data/wikitext2/valid.txt").read_bytes()
+    assert "\n".join([*wiki["text"], ""]).encode() == raw

@@ -10,6 +10,7 @@ columns to columns with its settings bound (`compose.py`). NumPy only: MindSpore
 from mfunc.data.batch import batch, shuffle, skip, take
 from mfunc.data.columns import Columns, concat
 from mfunc.data.compose import Transform, compose, counted, pipe, transform
+from mfunc.data.fields import MapKeys, map_keys
 from mfunc.data.instruct import chat
 from mfunc.data.mask import actual_seq_len, position_ids, segment_mask, zigzag_mask
 from mfunc.data.pack import pack, rows, unpack
@@ -25,6 +26,7 @@ __all__ = [
     "TEMPLATES",
     "Columns",
     "HFTokenizer",
+    "MapKeys",
     "Message",
     "Piece",
     "Plan",
@@ -39,6 +41,7 @@ __all__ = [
     "concat",
     "counted",
     "hf_tokenizer",
+    "map_keys",
     "pack",
     "pack_plan",
     "pad_to_divisor",

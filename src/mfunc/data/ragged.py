@@ -102,7 +102,7 @@ class Ragged:
     @classmethod
     def from_arrow(cls, array: Any) -> Ragged:
         """View a pyarrow list array (List or LargeList, without nulls) as a Ragged; no copy."""
-        arrow = _pyarrow()
+        arrow = import_pyarrow()
         lists = isinstance(array, (arrow.ListArray, arrow.LargeListArray))
         if not lists or array.null_count or array.values.null_count:
             raise ValueError(
@@ -114,7 +114,7 @@ class Ragged:
 
     def to_arrow(self) -> Any:
         """View as a pyarrow ListArray (LargeListArray if the offsets are int64); no copy."""
-        arrow = _pyarrow()
+        arrow = import_pyarrow()
         wide = self.offsets.dtype.itemsize == 8
         kind = arrow.LargeListArray if wide else arrow.ListArray
         return kind.from_arrays(arrow.array(self.offsets), arrow.array(self.values))
@@ -216,12 +216,12 @@ def _sliding(values: np.ndarray, length: int) -> np.ndarray:
     return as_strided(values, (len(values) - length + 1, length), (step, step))
 
 
-def _pyarrow() -> Any:
+def import_pyarrow() -> Any:
     """The optional dependency, or how to get it."""
     try:
         import pyarrow
     except ImportError as error:
         raise ImportError(
-            "Arrow columns need pyarrow, which is not installed: pip install 'mfunc[arrow]'"
+            "Arrow data needs pyarrow, which is not installed: pip install 'mfunc[arrow]'"
         ) from error
     return pyarrow

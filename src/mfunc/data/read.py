@@ -1,26 +1,29 @@
-"""Reading: the only way in. Files of JSON rows to columns, in chunks of bounded memory.
+"""Reading: the only way in. Files of rows to columns, in chunks of bounded memory.
 
-A file is read as a stream. A JSON array is parsed item by item, so that a chunk of a huge array
-costs as much memory as a chunk of JSON lines.
+A file is read as a stream, also a packed one; a JSON array is parsed item by item. What a format
+is, its own module says: `json_rows`, `text_rows`, `arrow_rows`; each gives (place, row) pairs.
 """
 
 from __future__ import annotations
 
-import json
+import glob
 import os
-import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from mfunc.data.check import integer, nearest
+from mfunc.data.arrow_rows import arrow_rows, parquet_rows
+from mfunc.data.check import flag, integer, nearest
 from mfunc.data.columns import ORIGIN, Columns
+from mfunc.data.json_rows import json_rows
+from mfunc.data.streams import PACKINGS
+from mfunc.data.text_rows import check_names, table_rows, txt_rows
 
-SUFFIXES = (".json", ".jsonl")
-BLOCK = 1 << 20  # characters read at once
-START = re.compile(r"\s*\[\s*(?:(\])|(?=\S))")
-NEXT = re.compile(r"\s*(?:(\])|,\s*(?=\S))")
+FORMATS = (".json", ".jsonl", ".csv", ".tsv", ".txt", ".parquet", ".arrow")
+TABLES = {".csv": ",", ".tsv": "\t"}
 
 PathLike = str | os.PathLike[str]
 
@@ -30,8 +33,10 @@ def read(
     *,
     fields: Mapping[str, str] | None = None,
     chunk_rows: int = 8192,
+    header: Sequence[str] | None = None,
+    quotes: bool = True,
 ) -> Iterator[Columns]:
-    """Read rows of JSON files into columns, chunk by chunk.
+    """Read rows of files into columns, chunk by chunk.
 
         {"instruction": "Add 1 and 2.", "output": "3"}
         {"instruction": "Say hi.", "output": "hi", "note": "x"}
@@ -39,28 +44,44 @@ def read(
         {"instruction": ["Add 1 and 2.", "Say hi."], "output": ["3", "hi"], "note": [None, "x"],
          "_origin": ["maths.jsonl line 1", "maths.jsonl line 2"]}
 
-    `.json` is an array of objects or one object per line, `.jsonl` one object per line; UTF-8, with
-    or without a byte order mark. Blank lines are skipped. A value is kept as JSON gives it; a field
-    that a row lacks is None. The column `_origin` says where each row came from.
+    The name says the format, in capitals or not; each may be packed, as in `maths.jsonl.gz`:
+    - `.json`, `.jsonl`: an array of objects or an object per line, whichever it is. Values as JSON
+      has them. Refused are a key twice in one object, NaN, Infinity, half a surrogate pair.
+    - `.csv`, `.tsv`: a header and rows of as many cells, all of them text; an empty cell is None.
+      Quoted cells hold delimiters, doubled quotes and newlines.
+    - `.txt`: the column `text`, a row per line. A blank line is a row too, the text "".
+    - `.parquet`, `.arrow` (IPC file or stream): need the extra `arrow`.
+    - `.gz`, and `.zst`, which needs the extra `zst`. They are unpacked while they are read; a
+      parquet or arrow file inside goes to a temporary file.
+
+    Text is UTF-8, with or without a byte order mark, with lines that end in any of the three ways;
+    blank lines of JSON and tables are skipped. A field that a row lacks is None. The column
+    `_origin` says where each row came from.
 
     Args:
-      path: a file; a folder, read in the order of its file names, hidden ones apart; or a list of
-        files and folders.
+      path: a file; a folder, read in the order of its file names, hidden ones apart; a pattern,
+        `data/part-*.jsonl`, likewise; or a list of these. A folder and a pattern hold one format.
       fields: which fields to take, and their new names: `{"instruction": "question"}` makes the
         column `instruction` of the field `question`. By default all, under their own names.
       chunk_rows: rows in a chunk; the last may have fewer.
+      header: names of the columns of tables without a header line.
+      quotes: whether quotes in tables have a meaning; False for files where they are characters
+        like any other.
 
     Returns:
       Iterator of columns. No rows (`[]`) give no chunk.
 
     Raises:
-      FileNotFoundError: at once, if a path is missing.
-      ValueError: at once, for a folder with other or mixed files; while reading, with file and line
-        or item, for an empty file, text that is not UTF-8 or not JSON, a row that is not an object,
-        or a field of `fields` that is in no row of a file.
+      FileNotFoundError: at once, if a path is missing or a pattern matches nothing.
+      ValueError: at once, for an unknown format, a folder or pattern of other or mixed files; while
+        reading, with file and line, item or row, for an empty, damaged or cut off file, text that
+        is not UTF-8 or not of its format, a row that is not an object or too long for memory, or
+        a field of `fields` that is in no row of a file.
+      ImportError: while reading, if the format needs an extra that is not installed.
 
     Laws:
-      the chunks, joined, do not depend on `chunk_rows`.
+      the chunks, joined, do not depend on `chunk_rows`; what a format can hold, written by other
+      programs, comes back as it was.
 
     Example:
       >>> import pathlib
@@ -69,13 +90,32 @@ def read(
       {'instruction': ['1 + 2?'], 'output': ['3'], '_origin': ['maths.jsonl line 1']}
     """
     integer("read", "chunk_rows", chunk_rows, least=1)
+    flag("read", "quotes", quotes)
+    names = None if header is None else check_names("read", header)
+    chosen = None if fields is None else _checked_fields(fields)
     paths = [path] if isinstance(path, (str, os.PathLike)) else list(path)
-    files = [file for each in paths for file in _files(Path(each))]
+    files = [file for each in paths for file in _files(os.fspath(each))]
     if not files:
         raise ValueError("read: got no paths")
-    chosen = None if fields is None else dict(fields)
-    rows = (row for file in files for row in _rows(file, chosen))
+    if (header or not quotes) and not any(_kind(file) in TABLES for file in files):
+        raise ValueError(f"read: header and quotes are for .csv and .tsv, but got {files[0]}")
+    rows_of = partial(_rows_of, chunk_rows=chunk_rows, header=names, quotes=quotes)
+    rows = (row for file in files for row in _checked_rows(file, rows_of(file), chosen))
     return _chunks(rows, chosen, chunk_rows)
+
+
+def _rows_of(
+    path: Path, *, chunk_rows: int, header: Sequence[str] | None, quotes: bool
+) -> Iterator[tuple[str, Any]]:
+    """(place, row) of a file of any format."""
+    kind = _kind(path)
+    if kind in TABLES:
+        return table_rows(path, delimiter=TABLES[kind], header=header, quotes=quotes)
+    if kind == ".parquet":
+        return parquet_rows(path, chunk_rows=chunk_rows)
+    if kind == ".arrow":
+        return arrow_rows(path, chunk_rows=chunk_rows)
+    return txt_rows(path) if kind == ".txt" else json_rows(path)
 
 
 def _chunks(
@@ -83,41 +123,71 @@ def _chunks(
 ) -> Iterator[Columns]:
     """Columns of so many rows at a time, none read ahead."""
     while chunk := list(islice(rows, size)):
-        yield _columns(chunk, fields)
+        columns = _columns(chunk, fields)
+        del chunk  # it may be large: held once, and not while the next is read
+        yield columns
+        del columns
 
 
-def _files(path: Path) -> list[Path]:
-    """The file itself, or those of a folder."""
-    if path.is_dir():
-        inside = sorted(p for p in path.iterdir() if not p.name.startswith("."))
-        suffixes = {p.suffix.lower() for p in inside if _supported(p)}
-        odd = [p.name for p in inside if not _supported(p)]
-        if odd or len(suffixes) != 1:
-            what = f"has {', '.join(odd or sorted(p.name for p in inside)) or 'no files'}"
-            raise ValueError(
-                f"read: folder {path} {what}; it must hold files of one kind only, "
-                f"{' or '.join(SUFFIXES)}; or pass a list of files"
-            )
-        return inside
-    if not path.exists():
-        raise FileNotFoundError(f"read: there is no file {path}")
-    if not _supported(path):
+def _files(path: str) -> list[Path]:
+    """The file itself, or those of a folder or pattern."""
+    if not path:
+        raise ValueError("read: got an empty path")
+    if os.path.isdir(path):
+        inside = [p for p in Path(path).iterdir() if not p.name.startswith(".")]
+        return _of_one_kind(f"folder {path}", sorted(inside))
+    if not os.path.exists(path):
+        matches = [Path(p) for p in glob.glob(path, recursive=True)]
+        if matches:
+            return _of_one_kind(f"pattern {path}", sorted(matches))
+        what = "file that matches" if glob.has_magic(path) else "file"
+        raise FileNotFoundError(f"read: there is no {what} {path}")
+    if not _supported(Path(path)):
         raise ValueError(
-            f"read: {path} is of kind {path.suffix or 'none'!r}; "
-            f"supported are {', '.join(SUFFIXES)}"
+            f"read: {path} is of kind {''.join(Path(path).suffixes) or 'none'!r}; {SUPPORTED}"
         )
-    return [path]
+    return [Path(path)]
+
+
+SUPPORTED = f"supported are {', '.join(FORMATS)}, each also with {' or '.join(PACKINGS)}"
+
+
+def _of_one_kind(where: str, paths: list[Path]) -> list[Path]:
+    """The paths, if all are files of one format, packed in one way."""
+    kinds = Counter("".join(_suffixes(p)) for p in paths if _supported(p))
+    kind = max(kinds, key=lambda k: kinds[k]) if kinds else ""
+    odd = [p for p in paths if not _supported(p) or "".join(_suffixes(p)) != kind]
+    if not kind or odd:
+        holds = f"{kinds[kind]} of kind {kind}, but also " if kind else "" if odd else "no files"
+        shown = ", ".join(p.name for p in odd[:10]) + f" and {len(odd) - 10} more" * (len(odd) > 10)
+        raise ValueError(
+            f"read: {where} has {holds}{shown}; it must hold files of one kind only; "
+            f"{SUPPORTED}; or pass a list of files"
+        )
+    return paths
+
+
+def _suffixes(path: Path) -> tuple[str, str]:
+    """('.jsonl', '.gz'), in small letters; '' for what is not there."""
+    *_, before, last = ["", "", *map(str.lower, path.suffixes)]
+    return (before, last) if last in PACKINGS else (last, "")
+
+
+def _kind(path: Path) -> str:
+    return _suffixes(path)[0]
 
 
 def _supported(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() in SUFFIXES
+    return path.is_file() and _kind(path) in FORMATS
 
 
-def _rows(path: Path, fields: Mapping[str, str] | None) -> Iterator[tuple[str, dict[str, Any]]]:
+def _checked_rows(
+    path: Path, rows: Iterator[tuple[str, Any]], fields: Mapping[str, str] | None
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """(origin, row) of one file, checked to be objects that hold the wanted fields somewhere."""
     seen: set[str] = set()
     count = 0
-    for place, row in _values(path):
+    for place, row in rows:
         if not isinstance(row, dict):
             raise ValueError(
                 f"read: {path} {place} is a {type(row).__name__}, but a row must be an object "
@@ -136,86 +206,14 @@ def _rows(path: Path, fields: Mapping[str, str] | None) -> Iterator[tuple[str, d
             )
 
 
-def _values(path: Path) -> Iterator[tuple[str, Any]]:
-    """(place, value) for every value of one file."""
-    with path.open(encoding="utf-8-sig") as stream:
-        try:
-            start = _first_character(stream)
-            if not start:
-                raise ValueError(f"read: {path} is empty")
-            stream.seek(0)
-            array = start == "[" and path.suffix.lower() == ".json"
-            yield from _array(stream, path) if array else _lines(stream, path)
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"read: {path} is not UTF-8 text ({error.reason}, byte "
-                f"{error.object[error.start]:#04x}); convert it to UTF-8"
-            ) from error
-
-
-def _first_character(stream: TextIO) -> str:
-    """The first that is not white space; nothing in an empty file."""
-    while block := stream.read(4096):
-        if text := block.lstrip():
-            return text[0]
-    return ""
-
-
-def _lines(stream: TextIO, path: Path) -> Iterator[tuple[str, Any]]:
-    """One JSON value per line."""
-    for number, line in enumerate(stream, start=1):
-        if line.strip():
-            try:
-                yield f"line {number}", json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
-                raise ValueError(
-                    f"read: {path} line {number} is not a JSON value ({_reason(error)}): "
-                    f"{_excerpt(line)}"
-                ) from error
-
-
-def _array(stream: TextIO, path: Path) -> Iterator[tuple[str, Any]]:
-    """The items of one JSON array; at most a block and an item of it are in memory."""
-    rest, number, closed = "", 0, False
-    while not closed:
-        block = stream.read(max(BLOCK, len(rest)))  # for a long item twice as much every time
-        text, at = rest + block, 0
-        while not closed and (found := _item(text, at, number, path, last=not block)):
-            at, value, closed = found
-            if not closed:
-                number += 1
-                yield f"item {number}", value
-        rest = text[at:]
-    if (rest + stream.read(BLOCK)).strip():
-        raise ValueError(f"read: {path} goes on after the end of its array: {_excerpt(rest)}")
-
-
-def _item(
-    text: str, at: int, number: int, path: Path, *, last: bool
-) -> tuple[int, Any, bool] | None:
-    """(end, value, array closed) of what follows item `number`; None if more text is needed."""
-    mark = (NEXT if number else START).match(text, at)
-    if mark and mark[1]:
-        return mark.end(), None, True
-    try:
-        if mark:
-            value, end = json.JSONDecoder().raw_decode(text, mark.end())
-            return end, value, False
-        unfinished = text[at:].strip() in ("", "[", ",")
-        reason = f"the array goes on with neither ',' nor ']' after item {number}"
-    except (json.JSONDecodeError, RecursionError) as error:
-        # The parser fails at the end of what it has, or a little before: at the start of a
-        # literal, a number or an escape (at most "-Infinity"), or of a string that goes on.
-        near = len(text.rstrip()) if last else len(text) - 9
-        unfinished = isinstance(error, json.JSONDecodeError) and (
-            error.msg.startswith("Unterminated string") or error.pos >= near
-        )
-        reason = f"item {number + 1} is not a JSON value ({_reason(error)})"
-    if not unfinished:
-        raise ValueError(f"read: {path}: {reason}: {_excerpt(text[at:])}")
-    if last:
-        raise ValueError(f"read: {path} ends in the middle, after item {number}; is it cut off?")
-    return None
+def _checked_fields(fields: Mapping[str, str]) -> dict[str, str]:
+    """The mapping, if it is one of names to names."""
+    pairs = fields.items() if isinstance(fields, Mapping) else ()
+    if not pairs or not all(isinstance(text, str) for pair in pairs for text in pair):
+        raise TypeError(f"read: fields must map new names to names in the files, got {fields!r}")
+    if ORIGIN in fields:
+        raise ValueError(f"read: fields has a column {ORIGIN!r}, which read itself adds")
+    return dict(fields)
 
 
 def _columns(
@@ -226,14 +224,3 @@ def _columns(
         fields = {name: name for _, row in rows for name in row}
     columns: Columns = {name: [row.get(field) for _, row in rows] for name, field in fields.items()}
     return {**columns, ORIGIN: [origin for origin, _ in rows]}
-
-
-def _reason(error: Exception) -> str:
-    """What the JSON parser says, in short."""
-    return error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-
-
-def _excerpt(text: str) -> str:
-    """The beginning of the text in question."""
-    text = text.strip()
-    return repr(text[:60] + "..." if len(text) > 60 else text)
