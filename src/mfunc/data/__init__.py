@@ -7,7 +7,9 @@ A batch of samples is a dict of columns (`columns.py`); a transform is a frozen 
 columns to columns with its settings bound (`compose.py`). NumPy only: MindSpore is never imported.
 """
 
+from mfunc.data import indexed, mindrecord
 from mfunc.data.batch import batch, shuffle, skip, take
+from mfunc.data.cache import cache_key, cached
 from mfunc.data.columns import Columns, concat
 from mfunc.data.compose import Transform, compose, counted, pipe, transform
 from mfunc.data.instruct import chat
@@ -34,11 +36,15 @@ __all__ = [
     "Transform",
     "actual_seq_len",
     "batch",
+    "cache_key",
+    "cached",
     "chat",
     "compose",
     "concat",
     "counted",
     "hf_tokenizer",
+    "indexed",
+    "mindrecord",
     "pack",
     "pack_plan",
     "pad_to_divisor",
