@@ -12,6 +12,7 @@ from mfunc.data.batch import batch, shuffle, skip, take
 from mfunc.data.cache import cache_key, cached
 from mfunc.data.columns import Columns, concat
 from mfunc.data.compose import Transform, compose, counted, pipe, transform
+from mfunc.data.difference import Difference, diff
 from mfunc.data.instruct import chat
 from mfunc.data.mask import actual_seq_len, position_ids, segment_mask, zigzag_mask
 from mfunc.data.pack import pack, rows, unpack
@@ -26,6 +27,7 @@ from mfunc.data.tokenizers import HFTokenizer, SentencePiece, hf_tokenizer, sent
 __all__ = [
     "TEMPLATES",
     "Columns",
+    "Difference",
     "HFTokenizer",
     "Message",
     "Piece",
@@ -42,6 +44,7 @@ __all__ = [
     "compose",
     "concat",
     "counted",
+    "diff",
     "hf_tokenizer",
     "indexed",
     "mindrecord",

@@ -192,7 +192,8 @@ def _write_columns(
     """Stage a pair for every column. Gives rows, dtype, values and digest of each; the counts."""
     empty = {name: Ragged.from_rows([]) for name in TRIPLE} if packed else {}
     names: list[str] = []
-    digests, files, lengths = {}, {}, {}
+    digests, files = {}, {}
+    lengths: dict[str, list[np.ndarray]] = {}
     counts: Counts = {}
     with ExitStack() as stack:
         for chunk, counted in _or_empty(chunks, empty):
@@ -205,7 +206,7 @@ def _write_columns(
                     path = folder / f"{_pair(prefix, packed, name).name}.bin"
                     files[name] = stack.enter_context(path.open("wb"))
                     digests[name], lengths[name] = hashlib.blake2b(digest_size=16), []
-                row = sum(map(len, lengths[name]))
+                row = sum(len(before) for before in lengths[name])
                 where = f"indexed.write: {name}"
                 append(files[name], column, dtype, where=where, row=row, seen=digests[name].update)
                 lengths[name].append(column.lengths.astype("<i4"))
@@ -249,9 +250,9 @@ def _tokens(columns: Columns, attention_mask: str) -> dict[str, Ragged]:
     segments = tokens.pop("segment_ids", None)
     if "input_ids" in tokens and "attention_mask" not in tokens:
         ids = tokens["input_ids"]
-        ones = segments is None or attention_mask == "ones"
-        ones_mask = Ragged(np.ones(len(ids.flat), np.int32), ids.offsets - ids.offsets[0])
-        tokens["attention_mask"] = ones_mask if ones else segments
+        if segments is None or attention_mask == "ones":
+            segments = Ragged(np.ones(len(ids.flat), np.int32), ids.offsets - ids.offsets[0])
+        tokens["attention_mask"] = segments
     elif segments is not None:
         raise ValueError(
             f"{where}: segment_ids become the attention_mask of input_ids; remove attention_mask "

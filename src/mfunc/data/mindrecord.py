@@ -140,7 +140,7 @@ def _write(
         elif list(tokens) != names:
             raise ValueError(f"mindrecord.write: a chunk has {list(tokens)}, the first has {names}")
         for name, column in tokens.items():
-            digests[name].update(np.ascontiguousarray(column.flat, "<i4"))
+            digests[name].update(np.ascontiguousarray(column.flat, "<i4").data)
             lengths[name].append(column.lengths.astype("<i4"))
         pairs = zip(*tokens.values(), strict=True)
         while block := [dict(zip(names, row, strict=True)) for row in islice(pairs, 1024)]:

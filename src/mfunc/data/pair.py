@@ -107,7 +107,7 @@ def write_pair(prefix: PathLike, chunks: Any, *, dtype: str = "int32") -> None:
       prefix: the path without suffix; its folder is made if it is missing.
       chunks: a Ragged or an array [n, S] (every row a document), a `Pair`, or an iterable of these;
         one chunk at a time is in memory.
-      dtype: type of a value in the file: int8, int16, int32, int64, uint8, uint16, float32, float64.
+      dtype: type of a value in the file: int8 to int64, uint8, uint16, float32, float64.
 
     Raises:
       ValueError: naming the row, if a value does not fit the type.
@@ -197,7 +197,7 @@ def append(
                 f"{where}: row {found} holds {block[wrong][0]}, which {dtype} cannot; "
                 "choose a wider dtype (labels of -100 need a signed one)"
             )
-        data = memoryview(np.ascontiguousarray(block, target)).cast("B")
+        data = np.ascontiguousarray(block, target).data.cast("B")
         file.write(data)
         seen(data)
 

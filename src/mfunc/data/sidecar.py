@@ -105,6 +105,6 @@ def digest(column: Ragged) -> str:
     hashed = hashlib.blake2b(digest_size=16)
     flat = column.flat
     for start in range(0, len(flat), 1 << 20):
-        hashed.update(np.ascontiguousarray(flat[start : start + (1 << 20)]))
+        hashed.update(np.ascontiguousarray(flat[start : start + (1 << 20)]).data)
     hashed.update(column.lengths.astype("<i4").tobytes())
     return hashed.hexdigest()
