@@ -99,8 +99,9 @@ def cached(key: str, folder: PathLike, make: Callable[[Path], object]) -> Path:
 
 def _sources(value: Any) -> set[Path]:
     """This package's files, and those of the modules that transforms are from."""
-    package = set(Path(__file__).parent.glob("*.py"))
-    return package | {Path(inspect.getsourcefile(t.builder) or "") for t in _transforms(value)}
+    builders = {inspect.unwrap(found.builder) for found in _transforms(value)}
+    theirs = {Path(inspect.getsourcefile(builder) or "") for builder in builders}
+    return theirs | set(Path(__file__).parent.glob("*.py"))
 
 
 def _transforms(value: Any) -> Iterator[Transform]:
