@@ -74,9 +74,9 @@ def test_where_files_lie_does_not_matter_but_order_and_names_do(source):
 def test_another_code_is_another_key(source, monkeypatch):
     """Of the package, of its format, and of the module that a transform is from."""
     key = md.cache_key(md.take(1), files=source)
-    monkeypatch.setattr(cache, "FORMAT", 0)
-    assert md.cache_key(md.take(1), files=source) != key
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "FORMAT", 0)
+        assert md.cache_key(md.take(1), files=source) != key
     sources = cache._sources(md.compose(md.take(1), mine()))
     assert Path(__file__) in sources
     assert Path(md.__file__).parent / "pack.py" in sources

@@ -84,7 +84,9 @@ def test_golden_sets_are_written_again(shared):
     for folder in cases:
         packed = not folder.parent.name.startswith("pretrain")
         columns = indexed.read(folder / "ds", packed=packed)
-        told = indexed.write("again/ds", columns, packed=packed)
+        pair = indexed.read_pair(next(folder.glob("*.idx")).with_suffix(""))
+        documents = pair.document_indices  # one case has empty ones, of rows that were skipped
+        told = indexed.write("again/ds", columns, packed=packed, document_indices=documents)
         assert content("ds", Path("again")) == content("ds", folder), folder
         names = json.loads((folder.parent / "expected_v210.json").read_text())["fields"]
         assert {f"ds{'_packed' * packed}_{n}_document" for n in columns} == names.keys()
@@ -191,6 +193,14 @@ def test_wrong_settings():
     with pytest.raises(TypeError, match=r"settings\.tokenizer: <.*> has no stable identity"):
         indexed.write("x", SAMPLES, settings={"tokenizer": object()})
     assert list(Path().iterdir()) == []
+
+
+def test_documents_of_skipped_rows():
+    indexed.write("x", SAMPLES, document_indices=np.cumsum([0, True, False, True]))
+    pair = indexed.read_pair("x_packed_labels_document")
+    assert [row.tolist() for row in pair.documents] == [[-100, 2, 3], [], [-100, 5]]
+    with pytest.raises(ValueError, match=r"document indices \[0, 1\] must rise from 0 to 2"):
+        indexed.write("x", SAMPLES, document_indices=[0, 1])
 
 
 def test_a_smaller_set_leaves_no_column_of_the_larger():

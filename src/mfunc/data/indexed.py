@@ -30,6 +30,7 @@ from mfunc.data.pair import (
     PathLike,
     append,
     as_ragged,
+    check_documents,
     merge_pairs,
     publish_pairs,
     read_pair,
@@ -59,6 +60,7 @@ def write(
     packed: bool = True,
     attention_mask: str = "segments",
     dtype: str = "int32",
+    document_indices: Any = None,
     settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write columns as pairs, whole or not at all, and a sidecar.
@@ -82,6 +84,9 @@ def write(
         `"segments"`, the segment ids (upstream's neat pack), if there are any, else ones; `"ones"`
         (its plain pack). Positions follow from segments and are not written.
       dtype: type of a value; upstream's is int32 always, as labels need -100.
+      document_indices: integers [documents + 1]: document d is rows `[d]..[d + 1]`; by default
+        every row is one. Where upstream skips a row it leaves an empty document:
+        `np.cumsum([0, *kept])`.
       settings: for the sidecar: transforms, templates, tokenizers (by digest), plain data.
 
     Returns:
@@ -108,7 +113,7 @@ def write(
     choice("indexed.write", "dtype", dtype, CODES)
     chunks = ((_tokens(c, attention_mask), counts) for c, counts in counted_chunks(columns))
     with staged(prefix) as folder:
-        told, counts = _write_columns(folder, prefix, chunks, packed, dtype)
+        told, counts = _write_columns(folder, prefix, chunks, packed, dtype, document_indices)
         rows = next(iter(told.values()))["rows"]
         described = {name: {k: c[k] for k in c if k != "rows"} for name, c in told.items()}
         content = side.describe(described, rows, counts, settings)
@@ -188,6 +193,7 @@ def _write_columns(
     chunks: Iterable[tuple[dict[str, Ragged], Counts]],
     packed: bool,
     dtype: str,
+    document_indices: Any,
 ) -> tuple[dict[str, dict[str, Any]], Counts]:
     """Stage a pair for every column. Gives rows, dtype, values and digest of each; the counts."""
     empty = {name: Ragged.from_rows([]) for name in TRIPLE} if packed else {}
@@ -213,7 +219,9 @@ def _write_columns(
     told = {}
     for name in names:
         joined = np.concatenate(lengths[name])
-        part = (joined, np.arange(len(joined) + 1), None)
+        documents = np.arange(len(joined) + 1) if document_indices is None else document_indices
+        check_documents("indexed.write", np.asarray(documents), len(joined))
+        part = (joined, np.asarray(documents), None)
         write_index(folder / f"{_pair(prefix, packed, name).name}.idx", [part], dtype)
         digests[name].update(joined.tobytes())
         values = int(joined.sum(dtype=np.int64))

@@ -253,7 +253,7 @@ def _appended(file: BinaryIO, pair: Pair, dtype: str, row: int) -> Part:
     """Write a chunk's values; what the index must know of it."""
     where = "indexed.write_pair"
     documents = np.asarray(pair.document_indices)
-    _check_documents(where, documents, len(pair.sequences))
+    check_documents(where, documents, len(pair.sequences))
     if pair.modes is not None and len(pair.modes) != len(pair.sequences):
         raise ValueError(f"{where}: {len(pair.modes)} modes of {len(pair.sequences)} sequences")
     append(file, pair.sequences, dtype, where=where, row=row)
@@ -307,7 +307,7 @@ def _read_index(path: Path) -> tuple[np.dtype, np.ndarray, np.ndarray, np.ndarra
             f"indexed: {path}: sequence {row} begins at byte {begins[row]}, but those before it "
             f"end at {int(lengths[:row].sum(dtype=np.int64)) * dtype.itemsize}"
         )
-    _check_documents(f"indexed: {path}", indices, count)
+    check_documents(f"indexed: {path}", indices, count)
     return dtype, lengths, indices, modes
 
 
@@ -332,7 +332,7 @@ def _header(path: Path, header: bytes) -> tuple[np.dtype, int, int]:
     return np.dtype(NAMES[code]).newbyteorder("<"), count, documents
 
 
-def _check_documents(where: str, indices: np.ndarray, count: int) -> None:
+def check_documents(where: str, indices: np.ndarray, count: int) -> None:
     """From 0 to the number of sequences, never back."""
     if not len(indices) or indices[0] != 0 or indices[-1] != count or (np.diff(indices) < 0).any():
         shown = np.array2string(indices, threshold=6, edgeitems=3, separator=", ")
