@@ -6,6 +6,7 @@ Nothing is named because it looks likely.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,8 +73,8 @@ def ids_cause(a: Row, b: Row, special: Special, tokenizer: Any, common: set[Chan
     if change(x, y) in common:
         return "system text differs"
     for longer, shorter, name in ((a, b, "b"), (b, a, "a")):
-        if _truncated(longer, shorter, special):
-            return f"truncated in {name}"
+        if named := _missing(longer, shorter, special):
+            return f"{named} in {name}"
     return UNKNOWN
 
 
@@ -172,19 +173,22 @@ def _twice(ids: np.ndarray, token: int) -> int:
 
 def _spaces(x: np.ndarray, y: np.ndarray, tokenizer: Any) -> str:
     """The text is the same, apart from spaces."""
-    # A decoder drops the space of the first token: before each row stands the same one.
-    first = x[:1] if len(x) else y[:1]
-    text_a, text_b = (decoded(tokenizer, np.concatenate([first, ids])) for ids in (x, y))
-    if not text_a or not text_b or not text_a.strip():
+    # A decoder drops a space that it begins with: before both rows goes a token that is text.
+    texts = (t for t in (*x.tolist(), *y.tolist()) if (decoded(tokenizer, [t]) or "").strip())
+    first = next(texts, None)
+    if first is None:
+        return ""
+    text_a, text_b = (decoded(tokenizer, [first, *ids.tolist()]) for ids in (x, y))
+    if text_a is None or text_b is None:
         return ""
     if text_a == text_b:
-        return "same text in other tokens"
+        return "same text in other tokens, or other special tokens"
     if text_a.replace(" ", "") == text_b.replace(" ", ""):
         return "space differs (a dummy prefix before a piece, or a trimmed text)"
     return ""
 
 
-def decoded(tokenizer: Any, ids: np.ndarray) -> str | None:
+def decoded(tokenizer: Any, ids: Iterable[int]) -> str | None:
     """Text of ids; None where they are not text."""
     try:
         return tokenizer.decode([int(i) for i in ids])
@@ -192,23 +196,24 @@ def decoded(tokenizer: Any, ids: np.ndarray) -> str | None:
         return None
 
 
-def _truncated(longer: Row, shorter: Row, special: Special) -> bool:
-    """The prompt and the answer are beginnings of what they were; eos may stand behind the cut."""
+def _missing(longer: Row, shorter: Row, special: Special) -> str:
+    """The prompt and the answer are what they were, but for an end, or a part of the prompt."""
     x, y = content(longer, special), content(shorter, special)
     if not len(y) or len(y) >= len(x):
-        return False
-    parts = [(x, y)]
-    if longer.labels is not None and shorter.labels is not None:
-        ends = [_prompt(row.labels[: len(ids)]) for row, ids in ((longer, x), (shorter, y))]
-        parts.append((x[: ends[0]], y[: ends[1]]))
-        parts.append((x[ends[0] :], y[ends[1] :]))
-    whole, *by_label = [_begins(p, q, special.eos) for p, q in parts]
-    return whole or (bool(by_label) and all(by_label))
+        return ""
+    if _begins(x, y):
+        return "truncated"
+    if longer.labels is None or shorter.labels is None:
+        return ""
+    n, m = (_prompt(row.labels[: len(ids)]) for row, ids in ((longer, x), (shorter, y)))
+    if not _begins(x[n:], y[m:]) or change(x[:n], y[:m]).b:
+        return ""
+    return "truncated" if _begins(x[:n], y[:m]) else "part of the prompt missing"
 
 
-def _begins(whole: np.ndarray, part: np.ndarray, eos: int | None) -> bool:
-    """Whether `whole` begins with `part`, or with all of it but the eos that ends both."""
-    if len(part) > 1 and len(whole) and part[-1] == whole[-1] == eos:
+def _begins(whole: np.ndarray, part: np.ndarray) -> bool:
+    """Whether `whole` begins with `part`, or with all of it but the last token, which ends both."""
+    if len(part) > 1 and len(whole) and part[-1] == whole[-1]:
         part = part[:-1]
     return np.array_equal(whole[: len(part)], part)
 
@@ -235,7 +240,7 @@ def _trained_more(row: Row, trained: np.ndarray, fewer: np.ndarray, special: Spe
     untrained = ~fewer
     untrained[0] = extra[0]  # nothing predicts the first token: trained or not, no matter
     untrained[end:] &= extra[end:]
-    if _whole_runs(extra, untrained):
+    if extra[:2].any() and _whole_runs(extra, untrained):  # a prompt is what a row begins with
         return "prompt trained in {more}"
     return "answer untrained in {less}" if _whole_runs(extra, trained) else UNKNOWN
 

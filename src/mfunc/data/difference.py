@@ -229,7 +229,7 @@ def _differing(a: Ragged, b: Ragged) -> np.ndarray:
 
 
 def _system_changes(pairs: list[tuple[Row, Row]], special: Special) -> set[Change]:
-    """A change that is the same in at least half of the rows, untrained, and of several tokens."""
+    """Changes that are the same, at the same place, in at least half of the rows; not trained."""
     changes: dict[Change, set[bytes]] = {}
     for a, b in pairs:
         if np.array_equal(a.ids, b.ids):
@@ -241,7 +241,8 @@ def _system_changes(pairs: list[tuple[Row, Row]], special: Special) -> set[Chang
             and (row.labels[found.at : found.at + len(part)] != IGNORED_LABEL).any()
             for row, part in ((a, found.a), (b, found.b))
         ]
-        if max(len(found.a), len(found.b)) > 1 and not any(trained):
+        bos = found.at == 0 and max(len(found.a), len(found.b)) == 1
+        if not bos and not any(trained):
             changes.setdefault(found, set()).add(x.tobytes())
     return {c for c, rows in changes.items() if len(rows) > 1 and 2 * len(rows) >= len(pairs)}
 
