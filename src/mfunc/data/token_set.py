@@ -67,15 +67,15 @@ def _load(where: str, path: Path) -> Mapping[str, Any]:
 
 def _json(where: str, path: Path) -> Mapping[str, Any]:
     """Rows of ids, or of objects with ids; or one object of columns."""
-    text = path.read_text(encoding="utf-8-sig")
     try:
+        text = path.read_text(encoding="utf-8-sig")
         lines = [line for line in text.splitlines() if line.strip()]
         data = [json.loads(line) for line in lines] if path.suffix == ".jsonl" else json.loads(text)
         if isinstance(data, list) and all(isinstance(row, Mapping) for row in data) and data:
             data = {name: [row[name] for row in data] for name in data[0] if name in COLUMNS}
         columns = data if isinstance(data, Mapping) else {"input_ids": data}
         return {n: Ragged.from_rows(rows) for n, rows in columns.items() if n in COLUMNS}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{where}: {path} is not a list of id lists, nor of rows with input_ids: {error}"
         ) from error
