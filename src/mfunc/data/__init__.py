@@ -7,9 +7,12 @@ A batch of samples is a dict of columns (`columns.py`); a transform is a frozen 
 columns to columns with its settings bound (`compose.py`). NumPy only: MindSpore is never imported.
 """
 
+from mfunc.data import indexed, mindrecord
 from mfunc.data.batch import batch, shuffle, skip, take
+from mfunc.data.cache import cache_key, cached
 from mfunc.data.columns import Columns, concat
 from mfunc.data.compose import Transform, compose, counted, pipe, transform
+from mfunc.data.difference import Difference, diff
 from mfunc.data.fields import MapKeys, map_keys
 from mfunc.data.instruct import chat
 from mfunc.data.mask import actual_seq_len, position_ids, segment_mask, zigzag_mask
@@ -25,6 +28,7 @@ from mfunc.data.tokenizers import HFTokenizer, SentencePiece, hf_tokenizer, sent
 __all__ = [
     "TEMPLATES",
     "Columns",
+    "Difference",
     "HFTokenizer",
     "MapKeys",
     "Message",
@@ -36,12 +40,17 @@ __all__ = [
     "Transform",
     "actual_seq_len",
     "batch",
+    "cache_key",
+    "cached",
     "chat",
     "compose",
     "concat",
     "counted",
+    "diff",
     "hf_tokenizer",
+    "indexed",
     "map_keys",
+    "mindrecord",
     "pack",
     "pack_plan",
     "pad_to_divisor",

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ParamSpec
 
 import attrs
@@ -149,6 +149,12 @@ def counted(function: Callable[[Columns], Any], columns: Columns) -> tuple[Any, 
         else:
             columns = step(columns)
     return columns, totals
+
+
+def counted_chunks(columns: Any) -> Iterator[tuple[Columns, Counts]]:
+    """Columns, or an iterable of them or of what `counted` gives, as (chunk, counts) one by one."""
+    for chunk in [columns] if isinstance(columns, Mapping) else columns:
+        yield chunk if isinstance(chunk, tuple) else (chunk, {})
 
 
 def _rebuild(builder: Callable[..., Transform], settings: dict[str, Any]) -> Transform:
