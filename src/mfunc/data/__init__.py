@@ -7,13 +7,14 @@ A batch of samples is a dict of columns (`columns.py`); a transform is a frozen 
 columns to columns with its settings bound (`compose.py`). NumPy only: MindSpore is never imported.
 """
 
-from mfunc.data.batch import batch, shuffle, skip, take
+from mfunc.data.batch import batch, repeat_to_multiple, shuffle, skip, take
 from mfunc.data.columns import Columns, concat
 from mfunc.data.compose import Transform, compose, counted, pipe, transform
+from mfunc.data.cut import infer_max_len, infer_seqlen, truncate
 from mfunc.data.instruct import chat
 from mfunc.data.mask import actual_seq_len, position_ids, segment_mask, zigzag_mask
 from mfunc.data.pack import pack, rows, unpack
-from mfunc.data.pad import pad_to_divisor, truncate
+from mfunc.data.pad import pad_to_divisor
 from mfunc.data.plan import Plan, pack_plan
 from mfunc.data.ragged import Ragged
 from mfunc.data.read import read
@@ -39,6 +40,8 @@ __all__ = [
     "concat",
     "counted",
     "hf_tokenizer",
+    "infer_max_len",
+    "infer_seqlen",
     "pack",
     "pack_plan",
     "pad_to_divisor",
@@ -46,6 +49,7 @@ __all__ = [
     "position_ids",
     "read",
     "render",
+    "repeat_to_multiple",
     "rows",
     "segment_mask",
     "sentencepiece",
