@@ -172,15 +172,19 @@ def spread(
     """
     narrow = sizes.astype(np.uint16) if capacity < 65_536 else sizes  # 16 bits sort by radix
     ranked = np.argsort(narrow, kind="stable")[::-1][: np.count_nonzero(sizes)]
-    table = np.array(operations, np.int64).reshape(-1, 5)
+    index: type = (
+        np.int32 if max(len(sizes), capacity) < 2**31 else np.int64
+    )  # half the time, usually
+    table = np.array(operations, index).reshape(-1, 5)
     table = table[np.argsort(-table[:, 4], kind="stable")]
     taken = table[:, 1] * table[:, 3]
     first, _, before, each, length = (np.repeat(column, taken) for column in table.T)
-    nth = np.arange(len(ranked)) - np.repeat(offsets_of(taken)[:-1], taken)
+    nth = np.arange(len(ranked), dtype=index)
+    nth -= np.repeat(offsets_of(taken)[:-1].astype(index), taken)
     in_row, slot = np.divmod(nth, each)
     row = first + in_row
     row_starts = offsets_of(np.bincount(row))
-    place = row_starts[row] + before + slot
+    place = row_starts.astype(index)[row] + before + slot
     order, lengths = np.empty_like(place), np.empty_like(place)
     order[place], lengths[place] = ranked, length
     return order, lengths, row_starts

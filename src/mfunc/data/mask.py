@@ -130,15 +130,12 @@ def runs(segment_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return starts, np.diff(starts, append=segment_ids.size)
 
 
-def segments_of(
-    lengths: np.ndarray, in_row: np.ndarray | None, width: int
-) -> dict[str, np.ndarray]:
+def segments_of(lengths: np.ndarray, in_row: np.ndarray, width: int) -> dict[str, np.ndarray]:
     """`segment_ids` and `position_ids` of rows, int32 [rows, width], from the segments' lengths.
 
     Segments are numbered 1, 2, ... in their row; what is left of a row is 0, and so its positions.
-    `in_row` says how many segments a row has, by default one.
+    `in_row` says how many segments a row has.
     """
-    in_row = np.ones_like(lengths) if in_row is None else in_row
     bounds = offsets_of(in_row)
     padding = bounds[1:] + np.arange(len(in_row))  # the last run of every row is its padding
     ends = offsets_of(lengths)

@@ -23,7 +23,7 @@ from mfunc.data.cut import truncate
 from mfunc.data.mask import runs, segments_of
 from mfunc.data.pad import fill_value
 from mfunc.data.plan import STRATEGIES, Plan, pack_plan, round_up, usable
-from mfunc.data.ragged import Ragged, copy_windows, offsets_of
+from mfunc.data.ragged import Ragged, copy_windows, group, offsets_of
 
 MADE = ("segment_ids", "position_ids", "token_mask")
 OVERLONG = {"error": "error", "drop": "drop", "truncate": "tail", "split": "split"}
@@ -103,17 +103,16 @@ def pack(
     choice("pack", "strategy", strategy, STRATEGIES)
     choice("pack", "overlong", overlong, OVERLONG)
     integer("pack", "pad_id", pad_id, least=0)
-    if max_segments is not None:
-        integer("pack", "max_segments", max_segments, least=1)
     if capacity is not None:
         integer("pack", "capacity", capacity, least=1, most=seq_length)
-    flag("pack", "isolate", isolate)
-    if seed is not None:
-        philox_key("pack", "seed", seed)
     most = seq_length if capacity is None else capacity
     limit = usable("pack", most, segment_multiple)
-    _check_alignment(seq_length, segment_multiple, isolate)
-    planned = {"strategy": strategy, "max_segments": max_segments, "seed": seed}
+    _check_segments(seq_length, isolate, segment_multiple, max_segments, seed)
+    settings: dict[str, Any] = {
+        "strategy": strategy, "max_segments": max_segments, "segment_multiple": segment_multiple,
+        "seed": seed,
+    }  # fmt: skip
+    built: dict[str, Any] = {"seq_length": seq_length, "pad_id": pad_id, "isolate": isolate}
     whole = strategy != "concat"
     shorten = truncate(limit, policy=OVERLONG[overlong]) if whole and overlong != "error" else None
 
@@ -123,7 +122,7 @@ def pack(
             _refuse_overlong(columns, limit, seq_length)
         samples, cut = shorten.with_counts(given) if shorten else (given, {})
         lengths = samples["input_ids"].lengths
-        plan = pack_plan(lengths, capacity=most, segment_multiple=segment_multiple, **planned)
+        plan = pack_plan(lengths, capacity=most, **settings)
         counts = {
             "samples": len(given["input_ids"]),
             "empty": int((lengths == 0).sum()),
@@ -132,7 +131,6 @@ def pack(
             "tokens": int(plan.lengths.sum()),
             "slots": len(plan) * seq_length,
         }
-        built = {"seq_length": seq_length, "pad_id": pad_id, "isolate": isolate}
         return rows(plan, samples, 0, len(plan), **built), counts
 
     return apply
@@ -184,26 +182,30 @@ def rows(
     bounds = plan.row_starts[start : stop + 1]
     pieces = slice(bounds[0], bounds[-1])
     samples, begins, lengths = plan.order[pieces], plan.begins[pieces], plan.lengths[pieces]
-    begins = {name: _begins(plan, samples, begins, lengths, name, ragged[name]) for name in ragged}
     places = round_up(lengths, plan.segment_multiple)
     ends, row_ends = offsets_of(places), bounds - bounds[0]
     row_shift = np.arange(stop - start) * width - ends[row_ends[:-1]]
     at = ends[:-1] + np.repeat(row_shift, np.diff(bounds))
+    padded = np.diff(offsets_of(lengths)[row_ends]) < width
+    groups = group(lengths)
 
-    def windows(source: np.ndarray, begins: np.ndarray, fill: int) -> np.ndarray:
-        out = np.full((stop - start, width), fill, source.dtype)
-        copy_windows(out.reshape(-1), at, source, begins, lengths)
+    def windows(values: np.ndarray, starts: np.ndarray, fill: int) -> np.ndarray:
+        out = np.empty((stop - start, width), values.dtype)
+        out[padded] = fill
+        copy_windows(out.reshape(-1), at, values, starts, lengths, groups)
         return out
 
-    built = {
-        name: windows(column.values, begins[name], fill_value(name, pad_id))
-        for name, column in ragged.items()
-    }
+    built = {}
+    for name, column in ragged.items():
+        starts = _starts(plan, samples, begins, lengths, name, column)
+        built[name] = windows(column.values, starts, fill_value(name, pad_id))
     if plan.segment_multiple > 1:
         ones = np.ones(lengths.max(initial=0), np.int32)
         built["token_mask"] = windows(ones, np.zeros_like(lengths), 0)
-    segments = (places, np.diff(bounds)) if isolate else (np.diff(ends[row_ends]), None)
-    return {**built, **segments_of(*segments, width)}
+    in_row = np.diff(bounds)
+    if not isolate:
+        places, in_row = np.diff(ends[row_ends]), np.ones_like(in_row)
+    return {**built, **segments_of(places, in_row, width)}
 
 
 @transform
@@ -267,17 +269,23 @@ def _packable(columns: Mapping[str, Any]) -> dict[str, Ragged]:
     return ragged
 
 
-def _check_alignment(seq_length: int, segment_multiple: int, isolate: bool) -> None:
-    """What aligning segments needs: rows that divide, and segments."""
-    if seq_length % segment_multiple:
+def _check_segments(
+    seq_length: int, isolate: bool, multiple: int, max_segments: int | None, seed: Any
+) -> None:
+    """The settings of segments and of order, alone and together."""
+    flag("pack", "isolate", isolate)
+    if max_segments is not None:
+        integer("pack", "max_segments", max_segments, least=1)
+    if seed is not None:
+        philox_key("pack", "seed", seed)
+    if seq_length % multiple:
         raise ValueError(
-            f"pack: seq_length={seq_length} is not a multiple of "
-            f"segment_multiple={segment_multiple}, so the end of a row would not be aligned; "
-            f"the next above is {seq_length + -seq_length % segment_multiple}"
+            f"pack: seq_length={seq_length} is not a multiple of segment_multiple={multiple}, "
+            f"so the end of a row is not aligned; try {seq_length + -seq_length % multiple}"
         )
-    if segment_multiple > 1 and not isolate:
+    if multiple > 1 and not isolate:
         raise ValueError(
-            f"pack: segment_multiple={segment_multiple} aligns segments, but with isolate=False "
+            f"pack: segment_multiple={multiple} aligns segments, but with isolate=False "
             "a row is one segment; leave one of them out"
         )
 
@@ -300,7 +308,7 @@ def _refuse_overlong(columns: Mapping[str, Any], limit: int, seq_length: int) ->
         )
 
 
-def _begins(
+def _starts(
     plan: Plan,
     samples: np.ndarray,
     begins: np.ndarray,
