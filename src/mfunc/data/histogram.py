@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -114,16 +115,18 @@ def exact(
     row: dict[int, int] = {}
     while most and (fitting := available & ((2 << free) - 1)):
         length = fitting.bit_length() - 1
-        chosen: tuple[int, ...] = (length,)
+        chosen: tuple[int, ...] = ()
         if length < free < length + room:
             pairs = mirror >> (capacity - free)  # bit i: a sample of length free - i exists
-            chosen = _close(counts, row, available, pairs, free, most) or chosen
-        for length in chosen:
-            row[length] = row.get(length, 0) + 1
-            if row[length] == counts[length]:
-                available ^= 1 << length
-        free -= sum(chosen)
-        most -= len(chosen)
+            chosen = _close(counts, row, available, pairs, free, most)
+        # While more than `room` is left there is nothing to close: all alike are taken at once.
+        alike = min(counts[length] - row.get(length, 0), (free - room) // length, most)
+        for taken, each in ((n, 1) for n in chosen) if chosen else ((length, max(alike, 1)),):
+            row[taken] = row.get(taken, 0) + each
+            if row[taken] == counts[taken]:
+                available ^= 1 << taken
+            free -= each * taken
+            most -= each
     return row
 
 
@@ -172,9 +175,7 @@ def spread(
     """
     narrow = sizes.astype(np.uint16) if capacity < 65_536 else sizes  # 16 bits sort by radix
     ranked = np.argsort(narrow, kind="stable")[::-1][: np.count_nonzero(sizes)]
-    index: type = (
-        np.int32 if max(len(sizes), capacity) < 2**31 else np.int64
-    )  # half the time, usually
+    index: Any = np.int32 if max(len(sizes), capacity) < 2**31 else np.int64
     table = np.array(operations, index).reshape(-1, 5)
     table = table[np.argsort(-table[:, 4], kind="stable")]
     taken = table[:, 1] * table[:, 3]
