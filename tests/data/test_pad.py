@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
 import mfunc.data as md
-from mfunc.data.pad import _target_length
 
 # One sample: source 1..5 (untrained), target 6 7 and eos 8.
 ONE = {
@@ -14,69 +11,6 @@ ONE = {
     "labels": md.Ragged.from_rows([[-100] * 5 + [6, 7, 8], [-100, 8]]),
     "_origin": ["a.json line 1", "a.json line 2"],
 }
-
-
-@pytest.mark.parametrize(
-    ("policy", "first"),
-    [
-        ("tail", [1, 2, 3, 4, 5, 8]),
-        ("source_first", [1, 2, 5, 6, 7, 8]),
-        ("proportional", [1, 2, 4, 5, 6, 8]),
-    ],
-)
-def test_policies_are_as_pictured(policy, first):
-    out, counts = md.counted(md.truncate(6, policy=policy), ONE)
-    assert [r.tolist() for r in out["input_ids"]] == [first, [9, 8]]
-    trained = out["labels"][0] != -100
-    assert out["labels"][0][trained].tolist() == [i for i in first if i > 5]
-    assert out["_origin"] == ONE["_origin"]
-    assert counts == {
-        "truncate.samples": 2,
-        "truncate.cut": 1,
-        "truncate.dropped": 0,
-        "truncate.split": 0,
-        "truncate.tokens_lost": 2,
-    }
-
-
-def test_drop_and_split_carry_the_other_columns_along():
-    out, counts = md.counted(md.truncate(3, policy="drop"), ONE)
-    assert out["_origin"] == ["a.json line 2"]
-    assert (counts["truncate.dropped"], counts["truncate.tokens_lost"]) == (1, 8)
-    out, counts = md.counted(md.truncate(3, policy="split"), ONE)
-    assert [r.tolist() for r in out["input_ids"]] == [[1, 2, 3], [4, 5, 6], [7, 8], [9, 8]]
-    assert out["_origin"] == ["a.json line 1"] * 3 + ["a.json line 2"]
-    assert (counts["truncate.split"], counts["truncate.tokens_lost"]) == (1, 0)
-
-
-def test_error_names_row_and_remedy():
-    message = r"truncate: row 0 \(a.json line 1\) has 8 tokens but max_length=7; choose policy="
-    with pytest.raises(ValueError, match=message):
-        md.truncate(7, policy="error")(ONE)
-    assert md.truncate(8, policy="error")(ONE) == ONE
-
-
-def test_source_needs_labels_to_be_told():
-    with pytest.raises(ValueError, match="policy='source_first' needs 'labels'"):
-        md.truncate(3, policy="source_first")({"input_ids": ONE["input_ids"]})
-
-
-def test_settings():
-    with pytest.raises(TypeError, match="missing a required argument: 'policy'"):
-        md.truncate(3)
-    with pytest.raises(ValueError, match=r"policy must be one of 'error', .*did you mean 'tail'"):
-        md.truncate(3, policy="tails")
-
-
-def test_proportional_lengths_agree_with_llama_factory(shared):
-    table = json.loads((shared / "golden/mindspeed/truncation/infer_len_golden.json").read_text())
-    checked = 0
-    for source, target, most, *_, kept_source, kept_target in table["rows"]:
-        if source + target > most:
-            targets = _target_length(source, target, most, "proportional")
-            assert (most - targets, targets) == (kept_source, kept_target)
-            checked += 1
-    assert checked > 300
 
 
 def test_padding_of_every_column():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -71,6 +72,11 @@ def packed(draw) -> dict[str, Any]:
     return md.pack(12)(draw(samples()))
 
 
+@st.composite
+def aligned(draw) -> dict[str, Any]:
+    return md.pack(12, segment_multiple=3)(draw(samples()))
+
+
 class Row(NamedTuple):
     """A transform, its inputs, and which laws beyond the common ones hold for it."""
 
@@ -101,6 +107,7 @@ TABLE = {
     "truncate proportional": Row(
         lambda: md.truncate(5, policy="proportional"), samples(), True, True
     ),
+    "truncate per_turn": Row(lambda: md.truncate(5, policy="per_turn"), samples(), True, True),
     "truncate split": Row(lambda: md.truncate(5, policy="split"), samples(), True, True),
     "truncate error": Row(lambda: md.truncate(12, policy="error"), samples(), True, True),
     "pad_to_divisor": Row(lambda: md.pad_to_divisor(4, remainder=1), samples(), idempotent=True),
@@ -111,7 +118,13 @@ TABLE = {
     },
     "pack overlong": Row(lambda: md.pack(7, overlong="split", max_segments=3), samples()),
     "pack capacity": Row(lambda: md.pack(12, capacity=9, overlong="truncate"), samples()),
+    "pack aligned": Row(lambda: md.pack(16, segment_multiple=4, seed=3), samples()),
+    "pack plain": Row(
+        lambda: md.pack(12, isolate=False, seed=np.array([0, 3], np.uint32)), samples()
+    ),
     "unpack": Row(lambda: md.unpack(), packed(), row_by_row=True),
+    "unpack aligned": Row(lambda: md.unpack(), aligned(), row_by_row=True),
+    "repeat_to_multiple": Row(lambda: md.repeat_to_multiple(4), samples(), idempotent=True),
     "shuffle": Row(lambda: md.shuffle(7), samples()),
     "take": Row(lambda: md.take(3), samples(), idempotent=True),
     "skip": Row(lambda: md.skip(3), samples()),
@@ -215,28 +228,37 @@ PACKING = st.fixed_dictionaries(
         "strategy": st.sampled_from(sorted(STRATEGIES)),
         "max_segments": st.none() | st.integers(1, 5),
         "pad_id": st.integers(0, 120),
+        "segment_multiple": st.integers(1, 4),
+        "seed": st.none() | st.integers(0, 2**64 - 1),
     }
 )
+SEQ_LENGTHS = st.integers(1, 4).map(lambda n: 12 * n)  # 12 is a multiple of every segment_multiple
 
 
-@given(samples(), PACKING, st.integers(12, 40), st.data())
+@given(samples(), PACKING, SEQ_LENGTHS, st.data())
 def test_unpack_gives_back_every_sample(columns, settings, seq_length, data):
     capacity = data.draw(st.none() | st.integers(12, seq_length))
     out = md.pack(seq_length, capacity=capacity, **settings)(columns)
     back = md.unpack()(out)
     if settings["strategy"] == "concat":  # cut at row ends, so only the stream is kept
+        if settings["seed"] is not None:
+            columns, back = ({n: np.sort(c.flat) for n, c in x.items()} for x in (columns, back))
+            assert all(np.array_equal(back[n], columns[n]) for n in columns)
+            return
         assert all(np.array_equal(back[n].flat, columns[n].flat) for n in columns)
     else:
         assert sorted(rows_of(back)) == sorted(rows_of(columns))
-    if settings["strategy"] == "next_fit":
+    if settings["strategy"] == "next_fit" and settings["seed"] is None:
         assert rows_of(back) == rows_of(columns)
 
 
-@given(samples(), PACKING, st.integers(12, 40))
+@given(samples(), PACKING, SEQ_LENGTHS)
 def test_rows_are_well_formed(columns, settings, seq_length):
     out, counts = md.counted(md.pack(seq_length, **settings), columns)
     segments = out["segment_ids"]
-    padding = segments == 0
+    padding = out.get("token_mask", segments) == 0
+    assert ("token_mask" in out) == (settings["segment_multiple"] > 1)
+    assert (segments[~padding] > 0).all()
     assert (out["input_ids"][padding] == settings["pad_id"]).all()
     assert (out["labels"][padding] == -100).all()
     assert (out["weights"][padding] == 0).all()
@@ -249,6 +271,7 @@ def test_rows_are_well_formed(columns, settings, seq_length):
         assert used.tolist() == sorted(used.tolist())
         assert set(used.tolist()) == set(range(1, used.max() + 1))
         assert used.max() <= (settings["max_segments"] or seq_length)
+        assert (np.bincount(used) % settings["segment_multiple"] == 0).all()
     assert np.array_equal(out["position_ids"], md.position_ids(segments))
     tokens = sum(len(row) for row in columns["input_ids"])
     trained = sum(int((row != -100).sum()) for row in columns["labels"])
@@ -273,19 +296,18 @@ def test_tightest_needs_no_more_rows_than_next_fit(lengths, capacity, most):
 
 @given(st.lists(st.integers(0, 30), max_size=40), st.integers(30, 60), PACKING)
 def test_a_plan_places_every_token_once(lengths, capacity, settings):
-    plan = md.pack_plan(
-        lengths,
-        capacity=capacity,
-        strategy=settings["strategy"],
-        max_segments=settings["max_segments"],
-    )
+    settings = {name: value for name, value in settings.items() if name != "pad_id"}
+    capacity += 3  # for 30 tokens in a multiple of 4
+    plan = md.pack_plan(lengths, capacity=capacity, **settings)
     tokens = [
         (s, b + i)
         for s, b, n in zip(plan.order, plan.begins, plan.lengths, strict=True)
         for i in range(n)
     ]
     assert sorted(tokens) == [(s, i) for s, n in enumerate(lengths) for i in range(n)]
-    used = [plan.lengths[a:b].sum() for a, b in pairwise(plan.row_starts)]
+    places = -(-plan.lengths // settings["segment_multiple"]) * settings["segment_multiple"]
+    used = [places[a:b].sum() for a, b in pairwise(plan.row_starts)]
+    assert (plan.lengths > 0).all()
     assert all(0 < n <= capacity for n in used)
 
 
@@ -307,9 +329,47 @@ def test_first_fit_decreasing_is_what_its_name_says(lengths, capacity, most):
     assert [plan.lengths[a:b].tolist() for a, b in pairwise(bounds)] == rows
 
 
+@given(samples(), st.sampled_from(sorted(STRATEGIES)), st.integers(0, 99), st.integers(1, 5))
+def test_a_seed_is_a_shuffle_before_and_one_of_the_rows(columns, strategy, seed, most):
+    """The rows are those of shuffled samples, in another order; the key of a seed is that seed."""
+    build = partial(md.pack, 14, strategy=strategy, max_segments=most)
+    out = build(seed=seed)(columns)
+    assert same(out, build(seed=np.array([0, seed], np.uint32))(columns))
+    plain = build()(md.shuffle(seed)(columns))
+    assert sorted(rows_of(out)) == sorted(rows_of(plain))
+
+
+@given(samples(), PACKING)
+def test_a_row_that_is_one_document_has_the_same_tokens(columns, settings):
+    settings = {**settings, "segment_multiple": 1}
+    plain = md.pack(12, isolate=False, **settings)(columns)
+    neat = md.pack(12, **settings)(columns)
+    made = ("segment_ids", "position_ids")
+    assert all(np.array_equal(plain[n], neat[n]) for n in neat if n not in made)
+    assert np.array_equal(plain["segment_ids"], neat["segment_ids"] > 0)
+    assert np.array_equal(plain["position_ids"], md.position_ids(plain["segment_ids"]))
+
+
+@given(samples(), st.integers(1, 6), st.sampled_from(sorted(STRATEGIES)))
+def test_aligned_segments_give_kernels_aligned_ends(columns, multiple, strategy):
+    """What is added changes no token's position, and no token sees it."""
+    size = 60
+    out = md.pack(size, segment_multiple=multiple, strategy=strategy)(columns)
+    segments = out["segment_ids"]
+    if len(segments):
+        assert (md.actual_seq_len(segments) % multiple == 0).all()
+    if multiple > 1:
+        added = (out["token_mask"] == 0) & (segments > 0)
+        mask = md.segment_mask(segments)
+        seen = mask & added[:, None, :]
+        assert not seen[out["token_mask"] == 1].any()
+        assert added.sum() == sum(-n % multiple for n in columns["input_ids"].lengths)
+
+
 @given(samples(), PACKING, st.data())
 def test_rows_of_a_plan_are_built_alone_as_together(columns, settings, data):
-    plan = md.pack_plan(columns["input_ids"].lengths, capacity=12, strategy=settings["strategy"])
+    settings = {name: value for name, value in settings.items() if name != "pad_id"}
+    plan = md.pack_plan(columns["input_ids"].lengths, capacity=12, **settings)
     whole = md.rows(plan, columns, 0, len(plan), seq_length=14)
     a = data.draw(st.integers(0, len(plan)))
     b = data.draw(st.integers(a, len(plan)))
@@ -394,6 +454,17 @@ def test_shuffle_keeps_the_rows_and_its_key_is_its_seed(columns, seed):
     assert sorted(rows_of(out)) == sorted(rows_of(columns))
     key = np.array([seed >> 32, seed & 0xFFFFFFFF], np.uint32)
     assert same(out, md.shuffle(key)(columns))
+
+
+@given(samples(), st.integers(1, 9))
+def test_repeated_rows_fill_every_batch(columns, multiple):
+    out, counts = md.counted(md.repeat_to_multiple(multiple), columns)
+    assert size(out) % multiple == 0
+    assert counts["repeat_to_multiple.repeated"] == size(out) - size(columns) < multiple
+    assert same(md.take(size(columns))(out), columns)
+    rows = size(columns)
+    for i in range(rows, size(out)):
+        assert out["input_ids"][i].tolist() == columns["input_ids"][i % rows].tolist()
 
 
 @given(samples(), st.integers(1, 9))

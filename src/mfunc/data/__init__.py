@@ -8,16 +8,17 @@ columns to columns with its settings bound (`compose.py`). NumPy only: MindSpore
 """
 
 from mfunc.data import indexed, mindrecord
-from mfunc.data.batch import batch, shuffle, skip, take
+from mfunc.data.batch import batch, repeat_to_multiple, shuffle, skip, take
 from mfunc.data.cache import cache_key, cached
 from mfunc.data.columns import Columns, concat
 from mfunc.data.compose import Transform, compose, counted, pipe, transform
+from mfunc.data.cut import infer_max_len, infer_seqlen, truncate
 from mfunc.data.difference import Difference, diff
 from mfunc.data.fields import MapKeys, map_keys
 from mfunc.data.instruct import chat
 from mfunc.data.mask import actual_seq_len, position_ids, segment_mask, zigzag_mask
 from mfunc.data.pack import pack, rows, unpack
-from mfunc.data.pad import pad_to_divisor, truncate
+from mfunc.data.pad import pad_to_divisor
 from mfunc.data.plan import Plan, pack_plan
 from mfunc.data.ragged import Ragged
 from mfunc.data.read import read
@@ -49,6 +50,8 @@ __all__ = [
     "diff",
     "hf_tokenizer",
     "indexed",
+    "infer_max_len",
+    "infer_seqlen",
     "map_keys",
     "mindrecord",
     "pack",
@@ -58,6 +61,7 @@ __all__ = [
     "position_ids",
     "read",
     "render",
+    "repeat_to_multiple",
     "rows",
     "segment_mask",
     "sentencepiece",

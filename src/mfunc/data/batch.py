@@ -1,4 +1,4 @@
-"""Order and grouping of rows: shuffle, batch, take, skip."""
+"""Order, number and grouping of rows: shuffle, batch, take, skip, repeat_to_multiple."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from mfunc.data.check import flag, integer
+from mfunc.data.check import flag, integer, philox_key
 from mfunc.data.columns import Columns, num_rows, take_rows
-from mfunc.data.compose import Apply, transform
+from mfunc.data.compose import Apply, Counts, transform
 
 
 @transform
@@ -36,7 +36,7 @@ def shuffle(key_or_seed: Any) -> Apply:
     Source:
       Philox4x64-10, Salmon et al. 2011 (doi:10.1145/2063384.2063405), by NumPy's raw bits.
     """
-    key = _philox_key(key_or_seed)
+    key = philox_key("shuffle", "key_or_seed", key_or_seed)
 
     def apply(columns: Columns) -> Columns:
         # Raw bits and a stable sort: NumPy fixes these for ever, its Generator methods it does not.
@@ -106,14 +106,41 @@ def skip(n: int) -> Apply:
     return lambda columns: take_rows(columns, slice(min(n, num_rows("skip", columns)), None))
 
 
-def _philox_key(key_or_seed: Any) -> int:
-    """The 64 bits of a seed or of a key."""
-    if np.ndim(key_or_seed) == 0:
-        return integer("shuffle", "key_or_seed", key_or_seed, least=0, most=2**64 - 1)
-    words = np.asarray(key_or_seed)
-    if words.shape != (2,) or words.dtype != np.uint32:
-        raise ValueError(
-            "shuffle: a key is two uint32, as mf.random.key(seed) makes it; "
-            f"got {words.dtype} of shape {words.shape}"
-        )
-    return int(words[0]) << 32 | int(words[1])
+@transform
+def repeat_to_multiple(multiple: int) -> Apply:
+    """Repeat rows from the first on until their number is a multiple, so that every batch is full.
+
+    The last step before `batch(multiple)` where dropping the remainder is not wanted. The rows
+    that are trained twice are of the same split, and counted.
+
+    Args:
+      multiple: usually the global batch: rows of a step over all devices.
+
+    Returns:
+      A transform of columns. `counted` tells `rows, repeated`.
+
+    Raises:
+      ValueError: when built, if `multiple < 1`.
+
+    Laws:
+      idempotent; the rows given come first, unchanged; fewer than `multiple` are added; none to
+      none.
+
+    Example:
+      >>> repeat_to_multiple(4)({"text": ["a", "b", "c", "d", "e"]})
+      {'text': ['a', 'b', 'c', 'd', 'e', 'a', 'b', 'c']}
+
+    Source:
+      MindSpeed-LLM v2.1.0 `--padded-samples`, which takes the rows from document 0 for any split.
+    """
+    integer("repeat_to_multiple", "multiple", multiple, least=1)
+
+    def apply(columns: Columns) -> tuple[Columns, Counts]:
+        rows = num_rows("repeat_to_multiple", columns)
+        more = -rows % multiple
+        counts = {"rows": rows, "repeated": more}
+        if not more:
+            return dict(columns), counts
+        return take_rows(columns, np.arange(rows + more) % rows), counts
+
+    return apply

@@ -7,6 +7,8 @@ import operator
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the closest known name, or nothing.
@@ -61,3 +63,21 @@ def flag(where: str, name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{where}: {name} must be True or False, got {value!r}")
     return value
+
+
+def philox_key(where: str, name: str, value: Any) -> int:
+    """The 64 bits of a seed (an integer) or of a key (two uint32): `key(seed)` is its seed.
+
+    Example:
+      >>> philox_key("shuffle", "key_or_seed", np.array([1, 2], np.uint32)) == (1 << 32 | 2)
+      True
+    """
+    if np.ndim(value) == 0:
+        return integer(where, name, value, least=0, most=2**64 - 1)
+    words = np.asarray(value)
+    if words.shape != (2,) or words.dtype != np.uint32:
+        raise ValueError(
+            f"{where}: a key is two uint32, as mf.random.key(seed) makes it; "
+            f"got {words.dtype} of shape {words.shape}"
+        )
+    return int(words[0]) << 32 | int(words[1])

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from mfunc.data.ragged import offsets_of
+
 
 def segment_mask(segment_ids: Any) -> np.ndarray:
     """Which key every query may attend to: the same segment, not later than itself.
@@ -126,6 +128,30 @@ def runs(segment_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     np.not_equal(segment_ids[:, 1:], segment_ids[:, :-1], out=edge[:, 1:])
     starts = np.flatnonzero(edge)
     return starts, np.diff(starts, append=segment_ids.size)
+
+
+def segments_of(lengths: np.ndarray, in_row: np.ndarray, width: int) -> dict[str, np.ndarray]:
+    """`segment_ids` and `position_ids` of rows, int32 [rows, width], from the segments' lengths.
+
+    Segments are numbered 1, 2, ... in their row; what is left of a row is 0, and so its positions.
+    `in_row` says how many segments a row has.
+    """
+    bounds = offsets_of(in_row)
+    padding = bounds[1:] + np.arange(len(in_row))  # the last run of every row is its padding
+    ends = offsets_of(lengths)
+    used = np.diff(ends[bounds])
+    filled = np.insert(lengths, bounds[1:], width - used)
+    first = np.repeat(padding - in_row, in_row + 1)
+    numbers = np.arange(1, len(filled) + 1) - first
+    numbers[padding] = 0
+    begins = offsets_of(filled)[:-1] - np.repeat(np.arange(len(in_row)) * width, in_row + 1)
+    shape = (len(in_row), width)
+    segment_ids = np.repeat(numbers.astype(np.int32), filled).reshape(shape)
+    position_ids = np.repeat(begins.astype(np.int32), filled).reshape(shape)
+    np.subtract(np.arange(width, dtype=np.int32), position_ids, out=position_ids)
+    for row in np.flatnonzero(used < width).tolist():
+        position_ids[row, used[row] :] = 0
+    return {"segment_ids": segment_ids, "position_ids": position_ids}
 
 
 def _segments(where: str, segment_ids: Any) -> np.ndarray:

@@ -16,15 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from mfunc.data.check import choice, integer
+from mfunc.data.check import choice, flag, integer, philox_key
 from mfunc.data.columns import ORIGIN, Columns, num_rows, row_name, token_columns
 from mfunc.data.compose import Apply, Counts, transform
-from mfunc.data.mask import position_ids, runs
-from mfunc.data.pad import fill_value, truncate
-from mfunc.data.plan import STRATEGIES, Plan, pack_plan
-from mfunc.data.ragged import Ragged, copy_windows, offsets_of
+from mfunc.data.cut import truncate
+from mfunc.data.mask import runs, segments_of
+from mfunc.data.pad import fill_value
+from mfunc.data.plan import STRATEGIES, Plan, pack_plan, round_up, usable
+from mfunc.data.ragged import Ragged, copy_windows, group, offsets_of
 
-MADE = ("segment_ids", "position_ids")
+MADE = ("segment_ids", "position_ids", "token_mask")
 OVERLONG = {"error": "error", "drop": "drop", "truncate": "tail", "split": "split"}
 
 
@@ -37,6 +38,9 @@ def pack(
     max_segments: int | None = None,
     pad_id: int = 0,
     capacity: int | None = None,
+    isolate: bool = True,
+    segment_multiple: int = 1,
+    seed: Any = None,
 ) -> Apply:
     """Put whole samples side by side into rows of `seq_length`, with the segments told apart.
 
@@ -46,6 +50,14 @@ def pack(
 
     A sample of exactly `seq_length` tokens packs. A sample of no tokens is left out and counted as
     `pack.empty`. Every other Ragged column is packed along and padded with 0.
+
+    With `segment_multiple=4`, as context parallelism needs it (2 * its size), every segment ends
+    at a multiple. What is added belongs to the segment, so kernels see aligned boundaries: its
+    `segment_ids` and `position_ids` go on, its labels are -100, and nothing attends to it but
+    itself. One more column tells it from tokens: `token_mask`, 1 at a token, 0 at padding.
+
+        input_ids   7 8 9 0 6 0 0 0     segment_ids  1 1 1 1 2 2 2 2
+        token_mask  1 1 1 0 1 0 0 0     position_ids 0 1 2 3 0 1 2 3
 
     Args:
       seq_length: S, tokens in every row of the result.
@@ -57,10 +69,16 @@ def pack(
       max_segments: most samples in one row. Kernels for variable lengths allow about 1,024.
       pad_id: token written where `segment_ids` is 0.
       capacity: most tokens of a row that are used, if fewer than `seq_length`.
+      isolate: samples of a row are segments that do not see each other. If false, a row is one
+        document: one segment, positions that run through.
+      segment_multiple: every segment takes a multiple of this many places; `seq_length` is one.
+      seed: an integer or a key: which of equally long samples go together, and the order of
+        rows, by chance and always alike. By default rows with long samples come first.
 
     Returns:
       A transform to columns [rows, S], int32: `input_ids`, the other Ragged columns, `segment_ids`,
-      `position_ids`. `counted` tells `samples, empty, rows, tokens, slots` and what `overlong` did.
+      `position_ids` (and `token_mask` where segments are aligned). `counted` tells
+      `samples, empty, rows, tokens, slots` and what `overlong` did.
 
     Raises:
       ValueError: when built, for a setting out of range; on an overlong sample (by default), a
@@ -78,17 +96,23 @@ def pack(
 
     Source:
       Krell et al. 2021, arXiv:2107.02027. Rows of `"first_fit_decreasing"` with
-      `capacity=seq_length - 1` are those of MindSpeed-LLM v2.1.0 `--pack --neat-pack`.
+      `capacity=seq_length - 1` are those of MindSpeed-LLM v2.1.0 `--pack` (`isolate=False`) and
+      `--pack --neat-pack`; `attention_mask` (`mindspeed.py`) makes its third file.
     """
     integer("pack", "seq_length", seq_length, least=1)
     choice("pack", "strategy", strategy, STRATEGIES)
     choice("pack", "overlong", overlong, OVERLONG)
     integer("pack", "pad_id", pad_id, least=0)
-    if max_segments is not None:
-        integer("pack", "max_segments", max_segments, least=1)
     if capacity is not None:
         integer("pack", "capacity", capacity, least=1, most=seq_length)
-    limit = seq_length if capacity is None else capacity
+    most = seq_length if capacity is None else capacity
+    limit = usable("pack", most, segment_multiple)
+    _check_segments(seq_length, isolate, segment_multiple, max_segments, seed)
+    settings: dict[str, Any] = {
+        "strategy": strategy, "max_segments": max_segments, "segment_multiple": segment_multiple,
+        "seed": seed,
+    }  # fmt: skip
+    built: dict[str, Any] = {"seq_length": seq_length, "pad_id": pad_id, "isolate": isolate}
     whole = strategy != "concat"
     shorten = truncate(limit, policy=OVERLONG[overlong]) if whole and overlong != "error" else None
 
@@ -98,7 +122,7 @@ def pack(
             _refuse_overlong(columns, limit, seq_length)
         samples, cut = shorten.with_counts(given) if shorten else (given, {})
         lengths = samples["input_ids"].lengths
-        plan = pack_plan(lengths, capacity=limit, strategy=strategy, max_segments=max_segments)
+        plan = pack_plan(lengths, capacity=most, **settings)
         counts = {
             "samples": len(given["input_ids"]),
             "empty": int((lengths == 0).sum()),
@@ -107,8 +131,7 @@ def pack(
             "tokens": int(plan.lengths.sum()),
             "slots": len(plan) * seq_length,
         }
-        packed = rows(plan, samples, 0, len(plan), seq_length=seq_length, pad_id=pad_id)
-        return packed, counts
+        return rows(plan, samples, 0, len(plan), **built), counts
 
     return apply
 
@@ -121,6 +144,7 @@ def rows(
     *,
     seq_length: int | None = None,
     pad_id: int = 0,
+    isolate: bool = True,
 ) -> Columns:
     """Build some rows of a plan: a batch costs only itself, however large the data.
 
@@ -131,6 +155,7 @@ def rows(
       stop: the row after the last.
       seq_length: S, tokens in a built row; by default the plan's capacity.
       pad_id: token written where there is no sample.
+      isolate: a segment per sample, or if false one per row.
 
     Returns:
       Columns [stop - start, S] as `pack` gives them.
@@ -157,23 +182,30 @@ def rows(
     bounds = plan.row_starts[start : stop + 1]
     pieces = slice(bounds[0], bounds[-1])
     samples, begins, lengths = plan.order[pieces], plan.begins[pieces], plan.lengths[pieces]
-    for name, column in ragged.items():
-        if len(samples) and (
-            samples.max() >= len(column)
-            or (column.offsets[samples] + begins + lengths > column.offsets[samples + 1]).any()
-        ):
-            raise ValueError(f"rows: {plan!r} was made for other samples than {name!r} {column!r}")
-    pieces_in_row = np.diff(bounds)
-    ends = offsets_of(lengths)
-    row_begins = np.arange(stop - start) * width - ends[bounds[:-1] - bounds[0]]
-    at = ends[:-1] + np.repeat(row_begins, pieces_in_row)
+    places = round_up(lengths, plan.segment_multiple)
+    ends, row_ends = offsets_of(places), bounds - bounds[0]
+    row_shift = np.arange(stop - start) * width - ends[row_ends[:-1]]
+    at = ends[:-1] + np.repeat(row_shift, np.diff(bounds))
+    padded = np.diff(offsets_of(lengths)[row_ends]) < width
+    groups = group(lengths)
+
+    def windows(values: np.ndarray, starts: np.ndarray, fill: int) -> np.ndarray:
+        out = np.empty((stop - start, width), values.dtype)
+        out[padded] = fill
+        copy_windows(out.reshape(-1), at, values, starts, lengths, groups)
+        return out
+
     built = {}
     for name, column in ragged.items():
-        out = np.full((stop - start, width), fill_value(name, pad_id), column.dtype)
-        copy_windows(out.reshape(-1), at, column.values, column.offsets[samples] + begins, lengths)
-        built[name] = out
-    segment_ids = _segment_ids(pieces_in_row, lengths, width)
-    return {**built, "segment_ids": segment_ids, "position_ids": position_ids(segment_ids)}
+        starts = _starts(plan, samples, begins, lengths, name, column)
+        built[name] = windows(column.values, starts, fill_value(name, pad_id))
+    if plan.segment_multiple > 1:
+        ones = np.ones(lengths.max(initial=0), np.int32)
+        built["token_mask"] = windows(ones, np.zeros_like(lengths), 0)
+    in_row = np.diff(bounds)
+    if not isolate:
+        places, in_row = np.diff(ends[row_ends]), np.ones_like(in_row)
+    return {**built, **segments_of(places, in_row, width)}
 
 
 @transform
@@ -185,13 +217,14 @@ def unpack() -> Apply:
 
     Returns:
       A transform from columns [rows, S] with `segment_ids` to Ragged columns, without
-      `segment_ids` and `position_ids`. Whatever is padding is gone.
+      `segment_ids`, `position_ids` and `token_mask`. Whatever is padding is gone.
 
     Raises:
       ValueError: if there is no `segment_ids` [rows, S], or a column has another shape.
 
     Laws:
-      `unpack . pack` gives back every non-empty sample, for `"next_fit"` in order.
+      `unpack . pack` gives back every non-empty sample, for `"next_fit"` in order (a row as one
+      sample with `isolate=False`).
 
     Example:
       >>> packed = {"input_ids": np.array([[7, 8, 9, 6]]), "segment_ids": np.array([[1, 1, 1, 2]])}
@@ -212,6 +245,8 @@ def unpack() -> Apply:
                 )
         starts, lengths = runs(segments)
         real = segments.reshape(-1)[starts] != 0
+        if "token_mask" in columns and len(starts):
+            lengths = np.add.reduceat(columns["token_mask"].reshape(-1), starts, dtype=np.int64)
         return {
             name: Ragged.from_windows(column.reshape(-1), starts[real], lengths[real])
             for name, column in columns.items()
@@ -234,6 +269,27 @@ def _packable(columns: Mapping[str, Any]) -> dict[str, Ragged]:
     return ragged
 
 
+def _check_segments(
+    seq_length: int, isolate: bool, multiple: int, max_segments: int | None, seed: Any
+) -> None:
+    """The settings of segments and of order, alone and together."""
+    flag("pack", "isolate", isolate)
+    if max_segments is not None:
+        integer("pack", "max_segments", max_segments, least=1)
+    if seed is not None:
+        philox_key("pack", "seed", seed)
+    if seq_length % multiple:
+        raise ValueError(
+            f"pack: seq_length={seq_length} is not a multiple of segment_multiple={multiple}, "
+            f"so the end of a row is not aligned; try {seq_length + -seq_length % multiple}"
+        )
+    if multiple > 1 and not isolate:
+        raise ValueError(
+            f"pack: segment_multiple={multiple} aligns segments, but with isolate=False "
+            "a row is one segment; leave one of them out"
+        )
+
+
 def _refuse_made(where: str, columns: Mapping[str, Any]) -> None:
     """A column of a name that packing writes itself would be lost."""
     for name in MADE:
@@ -252,16 +308,18 @@ def _refuse_overlong(columns: Mapping[str, Any], limit: int, seq_length: int) ->
         )
 
 
-def _segment_ids(pieces_in_row: np.ndarray, lengths: np.ndarray, width: int) -> np.ndarray:
-    """1, 2, ... over the pieces of every row, then 0: int32 [rows, width]."""
-    rows = len(pieces_in_row)
-    first = offsets_of(pieces_in_row)
-    padding = first[1:] + np.arange(rows)  # where the padding stands among the runs of a row
-    repeats = np.insert(lengths, first[1:], 0)
-    used = np.add.reduceat(repeats, first[:-1] + np.arange(rows)) if rows else 0
-    repeats[padding] = width - used
-    numbers = np.arange(1, len(repeats) + 1) - np.repeat(
-        first[:-1] + np.arange(rows), pieces_in_row + 1
-    )
-    numbers[padding] = 0
-    return np.repeat(numbers.astype(np.int32), repeats).reshape(rows, width)
+def _starts(
+    plan: Plan,
+    samples: np.ndarray,
+    begins: np.ndarray,
+    lengths: np.ndarray,
+    name: str,
+    column: Ragged,
+) -> np.ndarray:
+    """Where the pieces begin in a column's values, all of which it must hold."""
+    if len(samples) and (
+        samples.max() >= len(column)
+        or (column.offsets[samples] + begins + lengths > column.offsets[samples + 1]).any()
+    ):
+        raise ValueError(f"rows: {plan!r} was made for other samples than {name!r} {column!r}")
+    return column.offsets[samples] + begins

@@ -1,90 +1,19 @@
-"""Bring samples to a length: cut those that are too long, pad a batch to a common length."""
+"""Pad a batch of samples to one length."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from mfunc.data.check import choice, integer
+from mfunc.data.check import integer
 from mfunc.data.columns import (
     IGNORED_LABEL,
     Columns,
     num_rows,
     row_name,
-    take_rows,
     token_columns,
 )
-from mfunc.data.compose import Apply, Counts, transform
-from mfunc.data.ragged import Ragged, copy_windows, offsets_of
-
-POLICIES = ("error", "drop", "tail", "source_first", "proportional", "split")
-
-
-@transform
-def truncate(max_length: int, *, policy: str) -> Apply:
-    """Make every sample at most `max_length` tokens long, in a way that is said, and counted.
-
-    Source are the tokens with label -100, target those that are trained.
-
-        max_length 6     source s1 s2 s3 s4 s5, target t1 t2 eos
-        "tail"           s1 s2 s3 s4 s5 eos
-        "source_first"   s1 s2 s5 t1 t2 eos      the source gives way first, in its middle
-        "proportional"   s1 s2 s4 s5 t1 eos      both give way in proportion
-        "split"          s1 s2 s3 s4 s5 t1 | t2 eos
-
-    A cut sample keeps its last token (its eos). The source is cut in its middle, so that its
-    beginning (bos, system) and its end (the header of the answer) stay; the target loses its tail.
-
-    Args:
-      max_length: most tokens in a sample, at least 1.
-      policy: `"error"`, `"drop"`, `"tail"`, `"source_first"`, `"proportional"` (a part that is
-        less than half of `max_length` stays whole) or `"split"` (into consecutive samples).
-
-    Returns:
-      A transform of columns; all Ragged columns are cut alike. `counted` tells
-      `samples, cut, dropped, split, tokens_lost`.
-
-    Raises:
-      ValueError: when built, for a setting out of range; on a longer sample with `"error"`; if
-        `labels` are missing where the policy needs them.
-
-    Laws:
-      idempotent; no sample longer than `max_length`; shorter samples are unchanged; what is kept
-      keeps its order; `"source_first"` loses no trained token while they fit.
-
-    Example:
-      >>> from mfunc.data import Ragged
-      >>> long = {"input_ids": Ragged.from_rows([[5, 6, 7, 8, 2], [9, 2]])}
-      >>> [row.tolist() for row in truncate(3, policy="tail")(long)["input_ids"]]
-      [[5, 6, 2], [9, 2]]
-
-    Source:
-      the lengths of `"proportional"` are those of LLaMA-Factory >= 0.8.3 `infer_seqlen`.
-    """
-    integer("truncate", "max_length", max_length, least=1)
-    choice("truncate", "policy", policy, POLICIES)
-
-    def apply(columns: Columns) -> tuple[Columns, Counts]:
-        lengths = token_columns("truncate", columns)["input_ids"].lengths
-        over = lengths > max_length
-        counts = {"samples": len(lengths), "cut": 0, "dropped": 0, "split": 0, "tokens_lost": 0}
-        if not over.any():
-            return dict(columns), counts
-        first, many = int(over.argmax()), int(over.sum())
-        if policy == "error":
-            raise ValueError(
-                f"truncate: {row_name(columns, first)} has {lengths[first]} tokens but "
-                f'max_length={max_length}; choose policy="drop", "tail", "source_first", '
-                '"proportional" or "split"'
-            )
-        if policy == "drop":
-            kept = take_rows(columns, ~over)
-            return kept, {**counts, "dropped": many, "tokens_lost": int(lengths[over].sum())}
-        if policy == "split":
-            return _split(columns, lengths, max_length), {**counts, "split": many}
-        lost = int((lengths[over] - max_length).sum())
-        return _cut(columns, over, max_length, policy), {**counts, "cut": many, "tokens_lost": lost}
-
-    return apply
+from mfunc.data.compose import Apply, transform
+from mfunc.data.ragged import Ragged, copy_windows
 
 
 @transform
@@ -176,65 +105,3 @@ def _padded(columns: Columns, ragged: dict[str, Ragged], width: int, pad_id: int
     places = np.arange(width, dtype=np.int32)
     real = places < lengths[:, None]
     return {**out, "segment_ids": real.astype(np.int32), "position_ids": places * real}
-
-
-def _split(columns: Columns, lengths: np.ndarray, most: int) -> Columns:
-    """Consecutive samples of at most `most` tokens; the other columns are repeated."""
-    pieces = np.maximum(-(-lengths // most), 1)
-    sample = np.repeat(np.arange(len(lengths)), pieces)
-    begins = (np.arange(len(sample)) - np.repeat(offsets_of(pieces)[:-1], pieces)) * most
-    sizes = np.minimum(lengths[sample] - begins, most)
-    return {
-        name: Ragged.from_windows(column.values, column.starts[sample] + begins, sizes)
-        if isinstance(column, Ragged)
-        else take_rows({name: column}, sample)[name]
-        for name, column in columns.items()
-    }
-
-
-def _cut(columns: Columns, over: np.ndarray, most: int, policy: str) -> Columns:
-    """Remove tokens of the samples that are over, all others unchanged."""
-    if policy != "tail" and "labels" not in columns:
-        raise ValueError(f"truncate: policy={policy!r} needs 'labels' to tell source from target")
-    bounds = offsets_of(columns["input_ids"].lengths)
-    keep = np.ones(bounds[-1], bool)
-    for row in np.flatnonzero(over).tolist():
-        kept = keep[bounds[row] : bounds[row + 1]]
-        kept[:] = False
-        if policy == "tail":
-            kept[: most - 1] = kept[-1] = True
-        else:
-            trained = columns["labels"][row] != IGNORED_LABEL
-            kept[_kept_tokens(trained, most, policy)] = True
-    offsets = offsets_of(np.where(over, most, np.diff(bounds)))
-    return {
-        name: Ragged(column.flat[keep], offsets) if isinstance(column, Ragged) else column
-        for name, column in columns.items()
-    }
-
-
-def _kept_tokens(trained: np.ndarray, most: int, policy: str) -> np.ndarray:
-    """Places of the tokens that stay: the ends of the source, the head of the target, the last."""
-    source, target = np.flatnonzero(~trained), np.flatnonzero(trained)
-    last_is_target = int(trained[-1])
-    wanted = _target_length(len(source), len(target), most, policy)
-    targets = min(max(wanted, last_is_target), most - 1 + last_is_target)
-    sources = most - targets
-    tail = max(sources // 2, 1 - last_is_target)
-    return np.concatenate(
-        [
-            source[: sources - tail],
-            source[len(source) - tail :],
-            target[: max(targets - 1, 0)],
-            target[len(target) - min(targets, 1) :],
-        ]
-    )
-
-
-def _target_length(source: int, target: int, most: int, policy: str) -> int:
-    """How many trained tokens stay of a sample with `source + target > most` tokens."""
-    if policy == "source_first" or 2 * target < most:
-        return min(target, most)
-    if 2 * source < most:
-        return most - source
-    return most * target // (source + target)

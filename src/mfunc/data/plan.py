@@ -1,29 +1,25 @@
-"""Planning a pack: from the lengths of samples to which sample goes where. No token is read.
-
-Three ideas make planning nearly free in plain NumPy.
-
-1. Only lengths matter, and there are few distinct ones, so every strategy works on the histogram.
-2. Rows that are filled alike are one *operation*: "in each of the rows `first ... first + rows`,
-   after `before` samples, put `each` samples of length `length`". Alpaca's 51,000 samples in rows
-   of 2,048 are about 1,600 operations. They are spread to samples by `np.repeat`, all at once.
-3. The set of lengths (or of free spaces) is one Python integer, bit i set for i. "The largest that
-   fits", "the tightest that holds it", "two that add up to r" are then each one shift and mask.
-"""
+"""Planning a pack: from the lengths of samples to which sample goes where. No token is read."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import attrs
 import numpy as np
 
-from mfunc.data.check import choice, integer
-from mfunc.data.ragged import offsets_of
-
-# (first row, rows, samples before in each row, samples each, length): see the module's docstring.
-Operation = tuple[int, int, int, int, int]
+from mfunc.data.check import choice, integer, philox_key
+from mfunc.data.histogram import (
+    Operation,
+    best_fit,
+    count_lengths,
+    exact,
+    fill_rows,
+    greedy,
+    row_count,
+    spread,
+)
+from mfunc.data.ragged import Ragged, offsets_of
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -35,11 +31,12 @@ class Plan:
     but `"concat"`. Samples of no tokens are in no row.
 
     Args:
-      order: sample of every piece, int64 [pieces].
-      row_starts: int64 [rows + 1].
-      begins: first token of the piece within its sample, int64 [pieces].
-      lengths: tokens of the piece, int64 [pieces].
+      order: sample of every piece, integers [pieces].
+      row_starts: integers [rows + 1].
+      begins: first token of the piece within its sample, integers [pieces].
+      lengths: tokens of the piece, integers [pieces].
       capacity: most tokens that a row may hold.
+      segment_multiple: a piece takes the next multiple of this many places of its row.
     """
 
     order: np.ndarray
@@ -47,6 +44,7 @@ class Plan:
     begins: np.ndarray
     lengths: np.ndarray
     capacity: int
+    segment_multiple: int = 1
 
     def __len__(self) -> int:
         return len(self.row_starts) - 1
@@ -64,7 +62,13 @@ class Plan:
 
 
 def pack_plan(
-    lengths: Any, *, capacity: int, strategy: str = "tightest", max_segments: int | None = None
+    lengths: Any,
+    *,
+    capacity: int,
+    strategy: str = "tightest",
+    max_segments: int | None = None,
+    segment_multiple: int = 1,
+    seed: Any = None,
 ) -> Plan:
     """Decide which samples share a row: a pure function of their lengths.
 
@@ -78,21 +82,29 @@ def pack_plan(
     - `"next_fit"`: keeps the order of samples; a new row whenever the next does not fit.
     - `"concat"`: one stream of all samples, cut at row ends.
 
+    The first two begin with the longest samples: trained in this order, rows are a curriculum.
+    `seed` puts the rows into a random order.
+
     Args:
       lengths: tokens of every sample, integers [n]. Samples of length 0 are left out.
       capacity: most tokens in a row, at least 1.
       strategy: one of the four above.
       max_segments: most samples in a row; None for no limit.
+      segment_multiple: a sample takes the next multiple of this many places.
+      seed: an integer or a key. It decides by chance, and always alike, what else the order of
+        samples does (which of equally long samples goes where; all for `"next_fit"`, `"concat"`),
+        and the order of the rows.
 
     Returns:
-      A `Plan`; about 32 bytes per sample.
+      A `Plan`; 12 or 24 bytes per sample.
 
     Raises:
       ValueError: if a sample is longer than `capacity` (except for `"concat"`, which cuts).
 
     Laws:
       every token is placed once; no row is over-full or empty; rows >= ceil(total / capacity);
-      `"tightest"` never needs more rows than `"next_fit"`.
+      `"tightest"` never needs more rows than `"next_fit"`; a seed changes no number of rows of
+      `"tightest"` (unless next-fit wins) and `"first_fit_decreasing"`.
 
     Example:
       >>> plan = pack_plan([3, 2, 4, 1], capacity=5)
@@ -103,38 +115,82 @@ def pack_plan(
       Krell et al. 2021, arXiv:2107.02027 (packing on the histogram; `lpfhp.py`);
       `first_fit_decreasing` agrees with MindSpeed-LLM v2.1.0 `greedy_knapsack`.
     """
-    integer("pack_plan", "capacity", capacity, least=1)
+    limit = usable("pack_plan", capacity, segment_multiple)
     choice("pack_plan", "strategy", strategy, STRATEGIES)
     if max_segments is not None:
         integer("pack_plan", "max_segments", max_segments, least=1)
+    sizes = _sizes(lengths)
+    if strategy != "concat" and len(sizes) and sizes.max() > limit:
+        sample = int((sizes > limit).argmax())
+        raise ValueError(
+            f"pack_plan: sample {sample} has {sizes[sample]} tokens but capacity={limit}; "
+            'shorten it with truncate(...) or use strategy="concat"'
+        )
+    places = round_up(sizes, segment_multiple)
+    if seed is None:
+        plan = STRATEGIES[strategy](places, limit, max_segments or len(sizes) + 1)
+    else:
+        random = np.random.Philox(key=philox_key("pack_plan", "seed", seed))
+        shuffled = np.argsort(random.random_raw(len(sizes)), kind="stable")
+        plan = STRATEGIES[strategy](places[shuffled], limit, max_segments or len(sizes) + 1)
+        plan = _shuffle_rows(attrs.evolve(plan, order=shuffled[plan.order]), random)
+    if segment_multiple > 1:
+        tokens = np.minimum(plan.lengths, sizes[plan.order] - plan.begins)
+        plan = attrs.evolve(plan, lengths=tokens, segment_multiple=segment_multiple)
+    return attrs.evolve(plan, capacity=capacity)
+
+
+def usable(where: str, capacity: int, segment_multiple: int) -> int:
+    """Most tokens of one sample in a row: the multiples that fit into its capacity."""
+    integer(where, "capacity", capacity, least=1)
+    integer(where, "segment_multiple", segment_multiple, least=1, most=capacity)
+    return capacity - capacity % segment_multiple
+
+
+def round_up(lengths: np.ndarray, multiple: int) -> np.ndarray:
+    """The next multiple of each."""
+    return lengths if multiple == 1 else -(-lengths // multiple) * multiple
+
+
+def _sizes(lengths: Any) -> np.ndarray:
+    """Lengths as int64 [n], none negative."""
     sizes = np.asarray(lengths)
     if sizes.ndim != 1 or (len(sizes) and sizes.dtype.kind not in "iu"):
         raise ValueError(f"pack_plan: lengths must be integers [n], got {sizes.dtype}{sizes.shape}")
     sizes = sizes.astype(np.int64)
     if len(sizes) and sizes.min() < 0:
         raise ValueError(f"pack_plan: sample {int(sizes.argmin())} has length {sizes.min()}")
-    if strategy != "concat" and len(sizes) and sizes.max() > capacity:
-        sample = int((sizes > capacity).argmax())
-        raise ValueError(
-            f"pack_plan: sample {sample} has {sizes[sample]} tokens but capacity={capacity}; "
-            'shorten it with truncate(...) or use strategy="concat"'
-        )
-    return STRATEGIES[strategy](sizes, capacity, max_segments or int(sizes.size) + 1)
+    return sizes
+
+
+def _shuffle_rows(plan: Plan, random: np.random.Philox) -> Plan:
+    """The rows in an order by chance; raw bits and a stable sort are fixed by NumPy for ever."""
+    rows = np.argsort(random.random_raw(len(plan)), kind="stable")
+    pieces = Ragged(np.arange(len(plan.order)), plan.row_starts)[rows]
+    at = pieces.values
+    return Plan(plan.order[at], pieces.offsets, plan.begins[at], plan.lengths[at], plan.capacity)
 
 
 def _first_fit_decreasing(sizes: np.ndarray, capacity: int, most: int) -> Plan:
-    return _spread(_fill_rows(_histogram(sizes), capacity, most, _greedy), sizes, capacity)
+    return _whole(fill_rows(count_lengths(sizes), capacity, most, greedy), sizes, capacity)
 
 
 def _tightest(sizes: np.ndarray, capacity: int, most: int) -> Plan:
     """The best of three, or the first of them that reaches the bound."""
-    counts = _histogram(sizes)
-    bound = max(-(-int(sizes.sum()) // capacity), -(-sum(counts.values()) // most))
-    operations = _best_fit(counts, capacity, most)
-    if _row_count(operations) > bound:
-        operations = min(operations, _fill_rows(counts, capacity, most, _exact), key=_row_count)
-    plan = _spread(operations, sizes, capacity)
+    counts = count_lengths(sizes)
+    halves = sum(count for length, count in counts.items() if 2 * length > capacity)
+    bound = max(-(-int(sizes.sum()) // capacity), -(-sum(counts.values()) // most), halves)
+    operations = best_fit(counts, capacity, most)
+    if row_count(operations) > bound:
+        operations = min(operations, fill_rows(counts, capacity, most, exact), key=row_count)
+    plan = _whole(operations, sizes, capacity)
     return min(plan, _next_fit(sizes, capacity, most), key=len) if len(plan) > bound else plan
+
+
+def _whole(operations: list[Operation], sizes: np.ndarray, capacity: int) -> Plan:
+    """The plan of operations, which place whole samples."""
+    order, lengths, row_starts = spread(operations, sizes, capacity)
+    return Plan(order, row_starts, np.zeros_like(order), lengths, capacity)
 
 
 def _next_fit(sizes: np.ndarray, capacity: int, most: int) -> Plan:
@@ -143,10 +199,10 @@ def _next_fit(sizes: np.ndarray, capacity: int, most: int) -> Plan:
     lengths = sizes[order]
     ends = np.cumsum(lengths)
     hops = np.searchsorted(ends, ends - lengths + capacity, side="right")
-    next_row = np.minimum(hops, np.arange(len(order)) + most).tolist()
+    next_row = np.minimum(hops, np.arange(len(order)) + most).item
     row_starts = [0]
     while row_starts[-1] < len(order):
-        row_starts.append(next_row[row_starts[-1]])
+        row_starts.append(next_row(row_starts[-1]))
     return Plan(order, np.array(row_starts), np.zeros_like(order), lengths, capacity)
 
 
@@ -188,159 +244,3 @@ STRATEGIES: dict[str, Callable[[np.ndarray, int, int], Plan]] = {
     "next_fit": _next_fit,
     "concat": _concat,
 }
-
-
-def _histogram(sizes: np.ndarray) -> dict[int, int]:
-    """Count of every length but 0, the longest first."""
-    counts = np.bincount(sizes)
-    lengths = np.flatnonzero(counts)[::-1]
-    return {
-        n: count for n, count in zip(lengths.tolist(), counts[lengths].tolist(), strict=True) if n
-    }
-
-
-def _best_fit(counts: dict[int, int], capacity: int, most: int) -> list[Operation]:
-    """Best-fit-decreasing on groups of identical rows, kept by their free space.
-
-    The fullest row that holds a sample is fuller still with it, so it takes samples of this length
-    until the next does not fit: a whole group is filled by one operation.
-    """
-    groups: dict[int, list[tuple[int, int, int]]] = {}  # free -> (first row, rows, samples in each)
-    free_set, rows, operations = 0, 0, []
-    for length, count in counts.items():
-        left = count
-        while left:
-            fitting = free_set >> length
-            if fitting:
-                free = length + (fitting & -fitting).bit_length() - 1
-                first, size, held = groups[free].pop()
-                if not groups[free]:
-                    free_set ^= 1 << free
-            else:
-                free, first, size, held = capacity, rows, left, 0
-            each = min(free // length, most - held)
-            used = min(size, left // each)
-            if not used:  # fewer than fill one row
-                used, each = 1, left
-            left -= used * each
-            operations.append((first, used, held, each, length))
-            rows = max(rows, first + used)
-            rest = (first + used, size - used, held) if fitting else (0, 0, 0)
-            for space, group in (
-                (free, rest),
-                (free - each * length, (first, used, held + each)),
-            ):
-                if group[1] and space and group[2] < most:
-                    groups.setdefault(space, []).append(group)
-                    free_set |= 1 << space
-    return operations
-
-
-def _fill_rows(
-    counts: dict[int, int], capacity: int, most: int, choose: Callable[..., dict[int, int]]
-) -> list[Operation]:
-    """Choose the content of one row, then repeat that row while there are samples for it."""
-    counts = dict(counts)
-    available = sum(1 << length for length in counts)
-    mirror = sum(1 << (capacity - length) for length in counts)
-    first, operations = 0, []
-    while available:
-        row = choose(counts, available, mirror, capacity, most)
-        rows = min(counts[length] // each for length, each in row.items())
-        before = 0
-        for length, each in sorted(row.items(), reverse=True):
-            operations.append((first, rows, before, each, length))
-            before += each
-            counts[length] -= rows * each
-            if not counts[length]:
-                available ^= 1 << length
-                mirror ^= 1 << (capacity - length)
-        first += rows
-    return operations
-
-
-def _greedy(
-    counts: dict[int, int], available: int, mirror: int, free: int, most: int
-) -> dict[int, int]:
-    """The largest that fits, again and again: first-fit-decreasing, seen from one row."""
-    row: dict[int, int] = {}
-    while most and (fitting := available & ((2 << free) - 1)):
-        length = fitting.bit_length() - 1
-        row[length] = each = min(counts[length], free // length, most)
-        available ^= 1 << length
-        free -= each * length
-        most -= each
-    return row
-
-
-def _exact(
-    counts: dict[int, int], available: int, mirror: int, free: int, most: int
-) -> dict[int, int]:
-    """The largest that fits until hardly two more would; then two or three that fill the rest."""
-    capacity, room = free, 2 * ((available & -available).bit_length() - 1)
-    row: dict[int, int] = {}
-    while most and (fitting := available & ((2 << free) - 1)):
-        length = fitting.bit_length() - 1
-        chosen: tuple[int, ...] = (length,)
-        if length < free < length + room:
-            pairs = mirror >> (capacity - free)  # bit i: a sample of length free - i exists
-            chosen = _close(counts, row, available, pairs, free, most) or chosen
-        for length in chosen:
-            row[length] = row.get(length, 0) + 1
-            if row[length] == counts[length]:
-                available ^= 1 << length
-        free -= sum(chosen)
-        most -= len(chosen)
-    return row
-
-
-def _close(
-    counts: dict[int, int], row: dict[int, int], available: int, pairs: int, free: int, most: int
-) -> tuple[int, ...]:
-    """Two lengths of exactly `free` tokens, or three (with one of the 8 longest); or nothing."""
-
-    def two(total: int, used: int) -> tuple[int, ...]:
-        both = available & (pairs >> (free - total))
-        while both:
-            long = both.bit_length() - 1
-            short = total - long
-            if short > long:
-                break
-            wanted = Counter((long, short, used))
-            if all(counts.get(n, 0) - row.get(n, 0) >= k for n, k in wanted.items() if n):
-                return long, short
-            both ^= 1 << long
-        return ()
-
-    found = two(free, 0) if most >= 2 else ()
-    longest = available & ((1 << free) - 1) if most >= 3 and not found else 0
-    for _ in range(8):
-        if not longest or found:
-            break
-        third = longest.bit_length() - 1
-        longest ^= 1 << third
-        pair = two(free - third, third)
-        found = (third, *pair) if pair else ()
-    return found
-
-
-def _row_count(operations: list[Operation]) -> int:
-    return max((first + rows for first, rows, *_ in operations), default=0)
-
-
-def _spread(operations: list[Operation], sizes: np.ndarray, capacity: int) -> Plan:
-    """Give every operation its samples: the longest first, of equals the last sample first."""
-    narrow = sizes.astype(np.uint16) if capacity < 65_536 else sizes  # 16 bits sort by radix
-    ranked = np.argsort(narrow, kind="stable")[::-1][: np.count_nonzero(sizes)]
-    table = np.array(operations, np.int64).reshape(-1, 5)
-    table = table[np.argsort(-table[:, 4], kind="stable")]
-    taken = table[:, 1] * table[:, 3]
-    first, _, before, each, length = (np.repeat(column, taken) for column in table.T)
-    nth = np.arange(len(ranked)) - np.repeat(offsets_of(taken)[:-1], taken)
-    in_row, slot = np.divmod(nth, each)
-    row = first + in_row
-    row_starts = offsets_of(np.bincount(row))
-    place = row_starts[row] + before + slot
-    order, lengths = np.empty_like(place), np.empty_like(place)
-    order[place], lengths[place] = ranked, length
-    return Plan(order, row_starts, np.zeros_like(place), lengths, capacity)

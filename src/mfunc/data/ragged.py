@@ -12,7 +12,9 @@ from typing import Any
 
 import attrs
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
+
+# Windows of one length, several times; and all others.
+Groups = tuple[list[tuple[int, np.ndarray]], np.ndarray | slice]
 
 
 def _read_only(array: Any) -> np.ndarray:
@@ -177,27 +179,39 @@ def offsets_of(lengths: Any) -> np.ndarray:
 
 
 def copy_windows(
-    out: np.ndarray, at: np.ndarray, values: np.ndarray, starts: np.ndarray, lengths: np.ndarray
+    out: np.ndarray,
+    at: np.ndarray,
+    values: np.ndarray,
+    starts: np.ndarray,
+    lengths: np.ndarray,
+    groups: Groups | None = None,
 ) -> None:
     """`out[at[i]:at[i] + lengths[i]] = values[starts[i]:starts[i] + lengths[i]]` for every i.
 
-    Windows of equal length are moved together, as rows of an overlapping strided view: 4 times
+    Windows of equal length are moved together, each as one item of an overlapping view: 5 times
     faster than an index per token, and without its memory. Lengths that are rare, and small
-    calls (one batch), are sliced one by one.
+    calls (one batch), are sliced one by one. Who copies several columns alike gives `groups`,
+    made once by `group(lengths)`.
     """
-    left: Any = slice(None)
-    if len(lengths) >= 512:
-        order = np.argsort(lengths, kind="stable")
-        edges = np.flatnonzero(np.diff(lengths[order], prepend=-1, append=-1))
-        common = np.diff(edges) >= 16
-        for a, b in zip(edges[:-1][common].tolist(), edges[1:][common].tolist(), strict=True):
-            rows = order[a:b]
-            if length := int(lengths[rows[0]]):
-                _copy_equal(out, at[rows], values, starts[rows], length)
-        left = order[np.repeat(~common, np.diff(edges))]
+    equal, left = groups or group(lengths)
+    for length, rows in equal:
+        _copy_equal(out, at[rows], values, starts[rows], length)
     slices = zip(at[left].tolist(), starts[left].tolist(), lengths[left].tolist(), strict=True)
     for to, start, length in slices:
         out[to : to + length] = values[start : start + length]
+
+
+def group(lengths: np.ndarray) -> Groups:
+    """Which windows have one length, where these are many; and which are left."""
+    if len(lengths) < 512:
+        return [], slice(None)
+    narrow = lengths.astype(np.uint16) if lengths.max() < 65_536 else lengths  # sorts by radix
+    order = np.argsort(narrow, kind="stable")
+    edges = np.flatnonzero(np.diff(lengths[order], prepend=-1, append=-1))
+    common = np.diff(edges) >= 16
+    bounds = zip(edges[:-1][common].tolist(), edges[1:][common].tolist(), strict=True)
+    equal = [(int(lengths[order[a]]), order[a:b]) for a, b in bounds]
+    return [pair for pair in equal if pair[0]], order[np.repeat(~common, np.diff(edges))]
 
 
 def _copy_equal(
@@ -211,9 +225,10 @@ def _copy_equal(
 
 
 def _sliding(values: np.ndarray, length: int) -> np.ndarray:
-    """Every window of that length, as overlapping rows of one view."""
-    step = values.strides[0]
-    return as_strided(values, (len(values) - length + 1, length), (step, step))
+    """Every window of that length, as one opaque item of overlapping views."""
+    values = np.ascontiguousarray(values)
+    item = np.dtype((np.void, length * values.itemsize))
+    return np.ndarray(len(values) - length + 1, item, values, strides=values.strides)
 
 
 def import_pyarrow() -> Any:
