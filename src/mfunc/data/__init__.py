@@ -10,7 +10,9 @@ columns to columns with its settings bound (`compose.py`). NumPy only: MindSpore
 from mfunc.data.batch import batch, shuffle, skip, take
 from mfunc.data.columns import Columns, concat
 from mfunc.data.compose import Transform, compose, counted, pipe, transform
+from mfunc.data.conversations import alpaca_conversations, belle_conversations
 from mfunc.data.instruct import chat
+from mfunc.data.map_functions import sft
 from mfunc.data.mask import actual_seq_len, position_ids, segment_mask, zigzag_mask
 from mfunc.data.pack import pack, rows, unpack
 from mfunc.data.pad import pad_to_divisor, truncate
@@ -33,7 +35,9 @@ __all__ = [
     "Template",
     "Transform",
     "actual_seq_len",
+    "alpaca_conversations",
     "batch",
+    "belle_conversations",
     "chat",
     "compose",
     "concat",
@@ -49,6 +53,7 @@ __all__ = [
     "rows",
     "segment_mask",
     "sentencepiece",
+    "sft",
     "shuffle",
     "skip",
     "take",
