@@ -8,9 +8,11 @@ columns to columns with its settings bound (`compose.py`). NumPy only: MindSpore
 """
 
 from mfunc.data.batch import batch, shuffle, skip, take
+from mfunc.data.buckets import BatchPlan, batch_by_length, length_batches
 from mfunc.data.columns import Columns, concat
-from mfunc.data.compose import Transform, compose, counted, pipe, transform
+from mfunc.data.compose import Transform, carry, compose, counted, pipe, transform
 from mfunc.data.conversations import alpaca_conversations, belle_conversations
+from mfunc.data.corpora import ag_news, squad, wikitext
 from mfunc.data.instruct import chat
 from mfunc.data.map_functions import sft
 from mfunc.data.mask import actual_seq_len, position_ids, segment_mask, zigzag_mask
@@ -25,6 +27,7 @@ from mfunc.data.tokenizers import HFTokenizer, SentencePiece, hf_tokenizer, sent
 
 __all__ = [
     "TEMPLATES",
+    "BatchPlan",
     "Columns",
     "HFTokenizer",
     "Message",
@@ -35,14 +38,18 @@ __all__ = [
     "Template",
     "Transform",
     "actual_seq_len",
+    "ag_news",
     "alpaca_conversations",
     "batch",
+    "batch_by_length",
     "belle_conversations",
+    "carry",
     "chat",
     "compose",
     "concat",
     "counted",
     "hf_tokenizer",
+    "length_batches",
     "pack",
     "pack_plan",
     "pad_to_divisor",
@@ -56,10 +63,12 @@ __all__ = [
     "sft",
     "shuffle",
     "skip",
+    "squad",
     "take",
     "tokenize",
     "transform",
     "truncate",
     "unpack",
+    "wikitext",
     "zigzag_mask",
 ]

@@ -36,7 +36,7 @@ def shuffle(key_or_seed: Any) -> Apply:
     Source:
       Philox4x64-10, Salmon et al. 2011 (doi:10.1145/2063384.2063405), by NumPy's raw bits.
     """
-    key = _philox_key(key_or_seed)
+    key = philox_key("shuffle", key_or_seed)
 
     def apply(columns: Columns) -> Columns:
         # Raw bits and a stable sort: NumPy fixes these for ever, its Generator methods it does not.
@@ -106,14 +106,14 @@ def skip(n: int) -> Apply:
     return lambda columns: take_rows(columns, slice(min(n, num_rows("skip", columns)), None))
 
 
-def _philox_key(key_or_seed: Any) -> int:
+def philox_key(where: str, key_or_seed: Any) -> int:
     """The 64 bits of a seed or of a key."""
     if np.ndim(key_or_seed) == 0:
-        return integer("shuffle", "key_or_seed", key_or_seed, least=0, most=2**64 - 1)
+        return integer(where, "key_or_seed", key_or_seed, least=0, most=2**64 - 1)
     words = np.asarray(key_or_seed)
     if words.shape != (2,) or words.dtype != np.uint32:
         raise ValueError(
-            "shuffle: a key is two uint32, as mf.random.key(seed) makes it; "
+            f"{where}: a key is two uint32, as mf.random.key(seed) makes it; "
             f"got {words.dtype} of shape {words.shape}"
         )
     return int(words[0]) << 32 | int(words[1])

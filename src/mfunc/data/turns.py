@@ -129,7 +129,7 @@ def class_number(columns: Columns, row: int, name: str, first: int = 0) -> int:
     value = value_at("sft", columns, name, row)
     digits = isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}\s*", value, re.ASCII)
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not (digits or whole) or int(value) < first:
+    if not (digits or whole) or not first <= int(value) < 2**31:
         raise ValueError(
             f"sft: {row_name(columns, row)}: {name!r} is {value!r}, "
             f"but must be a class number, an integer >= {first}"
