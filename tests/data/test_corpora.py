@@ -94,7 +94,18 @@ def test_ag_news():
 
 
 @pytest.mark.parametrize(
-    "line", ["", '"0","a","b"', '"5","a","b"', '"1","a"', '"1","a","b","c"', '"1","a","b\nc"', "x"]
+    "line",
+    [
+        "",
+        '"0","a","b"',
+        '"5","a","b"',
+        '"1","a"',
+        '"1","a","b","c"',
+        '"1","a","b\nc"',
+        "x",
+        '"1","a","b',
+        "1,a," + "b" * 200_000,
+    ],
 )
 def test_ag_news_lines_are_refused(line):
     with pytest.raises(

@@ -112,7 +112,7 @@ def ag_news() -> Apply:
         sentences, labels = [], []
         for row in range(num_rows("ag_news", columns)):
             line = text_at("ag_news", columns, "text", row).strip()
-            fields = next(csv.reader([line]), []) if "\n" not in line and "\r" not in line else []
+            fields = _fields(line)
             if len(fields) != 3 or fields[0] not in ("1", "2", "3", "4"):
                 raise ValueError(
                     f"ag_news: {row_name(columns, row)} is {line[:60]!r}, "
@@ -157,8 +157,8 @@ def wikitext(*, unit: str = "paragraph") -> Apply:
 
     Source:
       MindFormers 1.3 `llama_preprocess.py --dataset_type wiki` for `"paragraph"`, `wikitext_reader`
-      for `"file"`, which loses the last section. Their tokenizer makes one token
-      of "<unk>".
+      for `"file"`, which loses the last section. Their tokenizer makes one token of
+      "<unk>".
     """
     choice("wikitext", "unit", unit, ("paragraph", "file"))
 
@@ -212,6 +212,16 @@ _LAST = (
     (" N ", " 1 "),
     (" 's", "'s"),
 )
+
+
+def _fields(line: str) -> list[str]:
+    """Comma-separated values of one line; none if it is not that."""
+    if "\n" in line or "\r" in line:
+        return []
+    try:
+        return next(csv.reader([line], strict=True), [])
+    except csv.Error:  # an open quotation mark, or a field of more than 131,072 characters
+        return []
 
 
 def _tighten(text: str, opening: str, closing: str) -> str:

@@ -177,7 +177,8 @@ def sft(
         "vicuna"                bos | user_prompt user_prompt_role h assistant_prompt_role
                                 | sep_token g | eos | user_prompt_role h ... | g | eos
         "alpaca" (instruction, input, output), "advertisegen" (content, summary),
-        "default" (one or two columns)      bos | prompt | answer | eos
+        "default" (two columns)             bos | prompt | answer | eos
+        "default" (one column)              bos | text, trained | eos
         "cola" (four columns), "imdb" (review, sentiment), "sst-2", "ag-news", "tnews" (sentence,
         label)                              bos | text | eos, and the class in the column `label`
 
@@ -227,14 +228,16 @@ def sft(
       ValueError: sft: name must be one of ... did you mean 'multi-instruct-dyn'?
 
     Source:
-      MindFormers 1.2-1.3 `sft_map_functions.py`, `llama_preprocess.py`; the same ids and labels but
-      where it is wrong. It ignores user_prompt, bos_token and sep_token in multi-instruct-dyn: for
-      its ids leave them out; here they do what they do in multi-round-chat-dyn. It takes an unknown
-      name for "default", drops columns that "default" has no use for, trains questions in
-      multi-round-chat-dyn-alpaca, cuts off the eos of long rows, reads tokens such as "</s>" in
-      users' text, masks whole samples in which "vicuna" miscounts its tokens, skips an answer that
-      begins a conversation there, and with LLaMA's tokenizer writes a bos before the answer of
-      "alpaca", and no eos.
+      MindFormers 1.2-1.3 `sft_map_functions.py`, `llama_preprocess.py`: the same ids and labels
+      with LLaMA's tokenizer, also of `"vicuna"` although that encodes a round at once (BELLE: 900 of 900
+      rows; Alpaca: 19,989 of 20,000, the others have an empty answer, after which it writes no eos
+      and learns nothing). Where it is wrong we differ. It ignores user_prompt, bos_token and
+      sep_token in multi-instruct-dyn: for its ids leave them out; here they do what they do in
+      multi-round-chat-dyn. It takes an unknown name for "default", drops columns that "default" has
+      no use for, trains questions in multi-round-chat-dyn-alpaca, cuts off the eos of long rows,
+      reads "</s>" in users' text as eos, masks a sample whole when "vicuna" miscounts its tokens,
+      skips an answer that begins a conversation there, and with LLaMA's tokenizer writes a bos
+      before the answer of "alpaca", "advertisegen" and "default", and no eos.
     """
     given = {key: value for key, value in locals().items() if value is not None}
     for key in ("name", "special", "train_on"):
