@@ -229,9 +229,9 @@ def sft(
 
     Source:
       MindFormers 1.2-1.3 `sft_map_functions.py`, `llama_preprocess.py`: the same ids and labels
-      with LLaMA's tokenizer, also of `"vicuna"` although that encodes a round at once (BELLE: 900 of 900
-      rows; Alpaca: 19,989 of 20,000, the others have an empty answer, after which it writes no eos
-      and learns nothing). Where it is wrong we differ. It ignores user_prompt, bos_token and
+      with LLaMA's tokenizer, also of `"vicuna"` although that encodes a round at once (BELLE: 900
+      of 900 rows; Alpaca: 19,989 of 20,000, the others have an empty answer, after which it writes
+      no eos and learns nothing). Where it is wrong we differ. It ignores user_prompt, bos_token and
       sep_token in multi-instruct-dyn: for its ids leave them out; here they do what they do in
       multi-round-chat-dyn. It takes an unknown name for "default", drops columns that "default" has
       no use for, trains questions in multi-round-chat-dyn-alpaca, cuts off the eos of long rows,
