@@ -100,6 +100,33 @@ def test_pipe_goes_left_to_right():
     )
 
 
+def test_carry_takes_columns_past_a_function():
+    rows = {**SAMPLES, "label": np.arange(len(SAMPLES["input_ids"]))}
+    short = md.truncate(2, policy="tail")
+    only_ids = md.compose(lambda columns: {"input_ids": columns["input_ids"]}, short)
+    out, counts = md.counted(md.carry(["label"], only_ids), rows)
+    assert out["label"] is rows["label"]
+    assert out["input_ids"] == short(SAMPLES)["input_ids"]
+    assert counts == md.counted(short, SAMPLES)[1], "under the names of what it counts for"
+    assert pickle.loads(pickle.dumps(md.carry(["label"], short))) == md.carry(["label"], short)
+
+
+def test_carry_refuses_what_it_cannot_carry():
+    rows = {"text": ["a", "b"], "label": [1, 2]}
+    with pytest.raises(
+        ValueError, match=r"no column 'lable'; did you mean 'label'.*are text, label"
+    ):
+        md.carry(["lable"], md.take(2))(rows)
+    with pytest.raises(ValueError, match=r"take\(n=2\) makes column 'label' itself"):
+        md.carry(["label"], md.take(2))(rows)
+    with pytest.raises(ValueError, match="carry: columns differ in length: text 1, label 2"):
+        md.carry(["label"], lambda columns: {"text": ["a"]})(rows)
+    with pytest.raises(TypeError, match="carry: needs a list of names and a function, got 'label'"):
+        md.carry("label", md.take(2))
+    with pytest.raises(TypeError, match="needs a list of names and a function"):
+        md.carry(["label"], 3)
+
+
 def test_importing_the_layer_loads_neither_mindspore_nor_the_optional_packages():
     script = (
         "import sys, mfunc.data\n"

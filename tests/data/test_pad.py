@@ -44,3 +44,50 @@ def test_max_length():
 def test_made_columns_are_not_overwritten():
     with pytest.raises(ValueError, match="makes column 'segment_ids' itself"):
         md.pad_to_divisor(4)({**ONE, "segment_ids": ONE["input_ids"]})
+
+
+WEIGHTED = {**ONE, "weights": md.Ragged.from_rows([[2] * 8, [2, 2]])}
+
+
+def test_pads_of_further_columns_and_another_ignored_label():
+    out = md.pad_to_divisor(5, pads={"weights": 7}, ignore_id=-1)(WEIGHTED)
+    assert out["weights"][1].tolist() == [2, 2] + [7] * 8
+    assert out["labels"][1].tolist() == [-1, 8] + [-1] * 8
+    assert WEIGHTED["labels"][1].tolist() == [-100, 8]
+    real = {**ONE, "weights": md.Ragged.from_rows([[0.5] * 8, [1.5, 2.5]])}
+    out = md.pad_to_divisor(8, pads={"weights": 0.25})(real)
+    assert out["weights"][1].tolist() == [1.5, 2.5] + [0.25] * 6
+
+
+def test_a_fixed_length():
+    assert md.pad_to_divisor(11, max_length=11)(ONE)["input_ids"].shape == (2, 11)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"pads": {"wieghts": 1}}, ValueError, "names 'wieghts', but .* did you mean 'weights'"),
+        ({"pads": {"_origin": 1}}, ValueError, "names '_origin', but the Ragged columns are"),
+        ({"pads": {"weights": 0.5}}, ValueError, "'weights' is int32, which cannot hold 0.5"),
+        ({"pads": {"weights": 2**31}}, ValueError, "cannot hold 2147483648"),
+        ({"pads": {"weights": float("inf")}}, ValueError, "cannot hold inf"),
+        ({"pads": {"weights": "x"}}, TypeError, "pad of 'weights' must be a number, got 'x'"),
+        ({"pads": {"labels": 0}}, ValueError, "pad of 'labels' is the setting ignore_id"),
+        ({"pads": {"input_ids": 0}}, ValueError, "pad of 'input_ids' is the setting pad_id"),
+        ({"pad_id": 2**31}, ValueError, "pad_id must be an integer in"),
+        ({"ignore_id": 1.0}, TypeError, "ignore_id must be an integer"),
+    ],
+)
+def test_pads_are_checked(settings, error, message):
+    with pytest.raises(error, match=message):
+        md.pad_to_divisor(4, **settings)(WEIGHTED)
+
+
+def test_upstreams_lengths_but_for_remainder_0():
+    """The table of the dynamic-shape batches; with remainder 0 upstream rounds nothing."""
+    table = [(100, 2, 1, 101), (101, 2, 1, 101), (102, 2, 1, 103), (100, 16, 1, 113)]
+    table += [(113, 16, 1, 113), (114, 16, 1, 129), (100, 2, 0, 100), (101, 2, 0, 102)]
+    for longest, divisor, remainder, width in table:
+        ids = {"input_ids": md.Ragged.from_rows([range(longest), range(7)])}
+        padded = md.pad_to_divisor(divisor, remainder=remainder)(ids)
+        assert padded["input_ids"].shape == (2, width)

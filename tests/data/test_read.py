@@ -172,7 +172,11 @@ def test_paths_are_checked_at_once():
         ({"fields": {}}, TypeError, r"fields must map new names to names in the files, got \{\}"),
         ({"fields": ["q"]}, TypeError, r"fields must map new names to names .*, got \['q'\]"),
         ({"fields": {"q": 1}}, TypeError, "fields must map new names to names"),
-        ({"fields": {"_origin": "q"}}, ValueError, "fields has a column '_origin', which read itself adds"),
+        (
+            {"fields": {"_origin": "q"}},
+            ValueError,
+            "fields has a column '_origin', which read itself adds",
+        ),
     ],
 )
 def test_settings_are_checked_at_once(settings, error, message):

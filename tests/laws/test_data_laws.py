@@ -63,6 +63,58 @@ def alpaca_rows(draw) -> dict[str, Any]:
 
 
 @st.composite
+def conversations(draw) -> dict[str, Any]:
+    turns = st.tuples(st.text(max_size=6), st.text(max_size=6))
+    said = draw(st.lists(st.lists(turns, min_size=1, max_size=3), max_size=5))
+    names = ("gpt", "assistant")
+    return {
+        "conversations": [
+            [
+                {"from": who, "value": text}
+                for i, turn in enumerate(talk)
+                for who, text in zip(("human", names[i % 2]), turn, strict=True)
+            ]
+            for talk in said
+        ]
+    }
+
+
+@st.composite
+def classified(draw) -> dict[str, Any]:
+    rows = draw(st.lists(st.tuples(st.text(max_size=6), st.integers(0, 16)), max_size=6))
+    return {
+        "sentence": [text for text, _ in rows],
+        "label": np.array([100 + label for _, label in rows], np.int64),
+        "_origin": [f"line {i}" for i in range(len(rows))],
+    }
+
+
+@st.composite
+def questions(draw) -> dict[str, Any]:
+    word = st.text(max_size=4)
+    answers = st.lists(st.fixed_dictionaries({"text": word}), max_size=3)
+    asked = st.fixed_dictionaries({"question": word, "answers": answers})
+    passage = st.fixed_dictionaries({"context": word, "qas": st.lists(asked, max_size=3)})
+    article = st.fixed_dictionaries({"paragraphs": st.lists(passage, max_size=2)})
+    return {"data": draw(st.lists(st.lists(article, max_size=2), max_size=3))}
+
+
+@st.composite
+def wikis(draw) -> dict[str, Any]:
+    text = st.text(st.sampled_from("aN's .,;@-=()[]\"{}°\n"), max_size=40)
+    return {"text": draw(st.lists(text, max_size=4))}
+
+
+@st.composite
+def news(draw) -> dict[str, Any]:
+    word = st.text(st.sampled_from('ab ,"\\'), max_size=5)
+    rows = draw(st.lists(st.tuples(st.integers(1, 4), word, word), max_size=5))
+    double = '""'
+    quoted = [",".join(f'"{str(x).replace(chr(34), double)}"' for x in row) for row in rows]
+    return {"text": quoted}
+
+
+@st.composite
 def pieces(draw) -> dict[str, Any]:
     return md.chat(style="alpaca", template="alpaca")(draw(alpaca_rows()))
 
@@ -75,6 +127,9 @@ def packed(draw) -> dict[str, Any]:
 @st.composite
 def aligned(draw) -> dict[str, Any]:
     return md.pack(12, segment_multiple=3)(draw(samples()))
+
+
+CHAT = {"style": "alpaca", "template": "qwen", "prompt_only": True}
 
 
 class Row(NamedTuple):
@@ -95,6 +150,30 @@ TABLE = {
         alpaca_rows(),
         row_by_row=True,
     ),
+    **{
+        f"sft {name}": Row(lambda n=name: md.sft(n, user_prompt="S<s>"), conversations(), True)
+        for name in (
+            "multi-round-chat",
+            "multi-round-chat-dyn",
+            "multi-round-chat-dyn-alpaca",
+            "vicuna",
+        )
+    },
+    "sft alpaca": Row(lambda: md.sft("alpaca", train_on="all"), alpaca_rows(), True),
+    "sft multi-instruct-dyn": Row(lambda: md.sft("multi-instruct-dyn"), alpaca_rows(), True),
+    "sft tnews": Row(lambda: md.sft("tnews", bos_token=""), classified(), True),
+    "carry": Row(
+        lambda: md.carry(["label"], md.chat(**CHAT, fields={"instruction": "sentence"})),
+        classified(),
+        True,
+    ),
+    "alpaca_conversations": Row(lambda: md.alpaca_conversations(), alpaca_rows()),
+    "belle_conversations": Row(lambda: md.belle_conversations(first=7), alpaca_rows()),
+    "squad": Row(lambda: md.squad(answers="all"), questions(), True),
+    "squad first": Row(lambda: md.squad(prompt="cmrc2018", questions="first"), questions(), True),
+    "wikitext": Row(lambda: md.wikitext(), wikis(), True),
+    "wikitext file": Row(lambda: md.wikitext(unit="file"), wikis(), True),
+    "ag_news": Row(lambda: md.ag_news(), news(), True),
     "tokenize text": Row(lambda: md.tokenize(Characters()), texts(), row_by_row=True),
     "tokenize pieces": Row(
         lambda: md.tokenize(Characters(), prepend_bos=True), pieces(), row_by_row=True
@@ -111,6 +190,9 @@ TABLE = {
     "truncate split": Row(lambda: md.truncate(5, policy="split"), samples(), True, True),
     "truncate error": Row(lambda: md.truncate(12, policy="error"), samples(), True, True),
     "pad_to_divisor": Row(lambda: md.pad_to_divisor(4, remainder=1), samples(), idempotent=True),
+    "pad_to_divisor pads": Row(
+        lambda: md.pad_to_divisor(4, pads={"weights": 3}, ignore_id=-1), samples(), idempotent=True
+    ),
     "pad_to_divisor 1": Row(lambda: md.pad_to_divisor(1), samples(), idempotent=True),
     **{
         f"pack {strategy}": Row(lambda s=strategy: md.pack(12, strategy=s), samples())

@@ -9,13 +9,17 @@ columns to columns with its settings bound (`compose.py`). NumPy only: MindSpore
 
 from mfunc.data import indexed, mindrecord
 from mfunc.data.batch import batch, repeat_to_multiple, shuffle, skip, take
+from mfunc.data.buckets import BatchPlan, batch_by_length, length_batches
 from mfunc.data.cache import cache_key, cached
 from mfunc.data.columns import Columns, concat
-from mfunc.data.compose import Transform, compose, counted, pipe, transform
+from mfunc.data.compose import Transform, carry, compose, counted, pipe, transform
+from mfunc.data.conversations import alpaca_conversations, belle_conversations
+from mfunc.data.corpora import ag_news, squad, wikitext
 from mfunc.data.cut import infer_max_len, infer_seqlen, truncate
 from mfunc.data.difference import Difference, diff
 from mfunc.data.fields import MapKeys, map_keys
 from mfunc.data.instruct import chat
+from mfunc.data.map_functions import sft
 from mfunc.data.mask import actual_seq_len, position_ids, segment_mask, zigzag_mask
 from mfunc.data.pack import pack, rows, unpack
 from mfunc.data.pad import pad_to_divisor
@@ -28,6 +32,7 @@ from mfunc.data.tokenizers import HFTokenizer, SentencePiece, hf_tokenizer, sent
 
 __all__ = [
     "TEMPLATES",
+    "BatchPlan",
     "Columns",
     "Difference",
     "HFTokenizer",
@@ -40,9 +45,14 @@ __all__ = [
     "Template",
     "Transform",
     "actual_seq_len",
+    "ag_news",
+    "alpaca_conversations",
     "batch",
+    "batch_by_length",
+    "belle_conversations",
     "cache_key",
     "cached",
+    "carry",
     "chat",
     "compose",
     "concat",
@@ -52,6 +62,7 @@ __all__ = [
     "indexed",
     "infer_max_len",
     "infer_seqlen",
+    "length_batches",
     "map_keys",
     "mindrecord",
     "pack",
@@ -65,12 +76,15 @@ __all__ = [
     "rows",
     "segment_mask",
     "sentencepiece",
+    "sft",
     "shuffle",
     "skip",
+    "squad",
     "take",
     "tokenize",
     "transform",
     "truncate",
     "unpack",
+    "wikitext",
     "zigzag_mask",
 ]

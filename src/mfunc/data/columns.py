@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from mfunc.data.check import nearest
 from mfunc.data.ragged import Ragged, offsets_of
 
 Columns = dict[str, Any]
@@ -61,6 +62,36 @@ def row_name(columns: Mapping[str, Any], row: int) -> str:
 def origin_of(columns: Mapping[str, Any]) -> Columns:
     """The column of origins, if there is one: what transforms that make new columns carry on."""
     return {name: column for name, column in columns.items() if name == ORIGIN}
+
+
+def value_at(where: str, columns: Mapping[str, Any], name: str, row: int) -> Any:
+    """The value of a column that must exist.
+
+    Example:
+      >>> value_at("sft", {"content": ["a"]}, "contents", 0)
+      Traceback (most recent call last):
+      ValueError: sft: row 0 has no 'contents'; did you mean 'content'?; columns are content
+    """
+    if name not in columns:
+        have = [column for column in columns if column != ORIGIN]
+        raise ValueError(
+            f"{where}: {row_name(columns, row)} has no {name!r}{nearest(name, have)}; "
+            f"columns are {', '.join(have)}"
+        )
+    return columns[name][row]
+
+
+def text_at(
+    where: str, columns: Mapping[str, Any], name: str, row: int, *, optional: bool = False
+) -> str:
+    """A text of a column; if optional, "" where the column lacks or holds None."""
+    if optional and (name not in columns or columns[name][row] is None):
+        return ""
+    value = value_at(where, columns, name, row)
+    if not isinstance(value, str):
+        seen = "is missing" if value is None else f"is {value!r} ({type(value).__name__})"
+        raise ValueError(f"{where}: {row_name(columns, row)}: {name!r} {seen}, but must be text")
+    return value
 
 
 def map_columns(columns: Mapping[str, Any], change: Callable[[Any], Any]) -> Columns:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ParamSpec
 
 import attrs
@@ -26,9 +26,9 @@ from toolz import compose, merge_with, pipe
 from toolz.functoolz import Compose
 
 from mfunc.data.check import nearest
-from mfunc.data.columns import Columns
+from mfunc.data.columns import Columns, num_rows
 
-__all__ = ["Apply", "Counts", "Transform", "compose", "counted", "pipe", "transform"]
+__all__ = ["Apply", "Counts", "Transform", "carry", "compose", "counted", "pipe", "transform"]
 
 Counts = dict[str, int]
 Apply = Callable[[Columns], Any]
@@ -51,7 +51,9 @@ class Transform:
         """The result and what was counted, `{"pack.rows": 3230, ...}`; see `counted`."""
         out = self.apply(columns)
         result, counts = out if isinstance(out, tuple) else (out, {})
-        return result, {f"{self.builder.__name__}.{name}": int(n) for name, n in counts.items()}
+        own = self.builder.__name__  # counts of a transform within this one have its name
+        named = {name if "." in name else f"{own}.{name}": int(n) for name, n in counts.items()}
+        return result, named
 
     def _key(self) -> tuple[Any, ...]:
         return (self.builder, tuple((name, _hashable(v)) for name, v in self.settings.items()))
@@ -155,6 +157,49 @@ def counted_chunks(columns: Any) -> Iterator[tuple[Columns, Counts]]:
     """Columns, or an iterable of them or of what `counted` gives, as (chunk, counts) one by one."""
     for chunk in [columns] if isinstance(columns, Mapping) else columns:
         yield chunk if isinstance(chunk, tuple) else (chunk, {})
+
+
+@transform
+def carry(names: Sequence[str], function: Callable[[Columns], Any]) -> Apply:
+    """Take columns past a function that makes other columns of the same rows.
+
+    Args:
+      names: the columns, such as `["label"]`.
+      function: a transform or a composition, such as `tokenize(tokenizer)`, that keeps the rows.
+
+    Returns:
+      A transform to the function's columns and those named. It counts what the function counts.
+
+    Raises:
+      ValueError: if there is no column of a name, the function makes one of that name itself, or
+        does not keep the number of rows.
+
+    Example:
+      >>> rows = {"text": ["a", "b"], "label": [1, 0]}
+      >>> upper = lambda columns: {"text": [text.upper() for text in columns["text"]]}
+      >>> carry(["label"], upper)(rows)
+      {'text': ['A', 'B'], 'label': [1, 0]}
+    """
+    if isinstance(names, str) or not callable(function):
+        raise TypeError(
+            f"carry: needs a list of names and a function, got {names!r} and {function!r}"
+        )
+
+    def apply(columns: Columns) -> tuple[Columns, Counts]:
+        missing = [name for name in names if name not in columns]
+        if missing:
+            raise ValueError(
+                f"carry: no column {missing[0]!r}{nearest(missing[0], columns)}; "
+                f"columns are {', '.join(columns)}"
+            )
+        out, counts = counted(function, columns)
+        if clash := sorted(out.keys() & {*names}):
+            raise ValueError(f"carry: {function!r} makes column {clash[0]!r} itself")
+        out = {**out, **{name: columns[name] for name in names}}
+        num_rows("carry", out)
+        return out, counts
+
+    return apply
 
 
 def _rebuild(builder: Callable[..., Transform], settings: dict[str, Any]) -> Transform:
