@@ -153,7 +153,9 @@ def test_the_names_of_map_keys_are_understood():
 
 def test_two_forms_of_rows_at_once_are_refused():
     rows = {"conversations": [DIALOGUE], "instruction": ["Q"], "output": ["A"]}
-    with pytest.raises(ValueError, match="there are both 'conversations' and 'instruction'; rename"):
+    with pytest.raises(
+        ValueError, match="there are both 'conversations' and 'instruction'; rename"
+    ):
         conversations(style="belle")(rows)
 
 
@@ -212,16 +214,28 @@ def test_missing_columns_are_named():
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"style": "sharegtp"}, ValueError, "style must be one of 'alpaca'.*did you mean 'sharegpt'"),
+        (
+            {"style": "sharegtp"},
+            ValueError,
+            "style must be one of 'alpaca'.*did you mean 'sharegpt'",
+        ),
         ({"template": "qwne"}, ValueError, "template must be one of .*did you mean 'qwen'"),
         ({"template": 3}, TypeError, "template must be a name or a Template, got 3"),
         ({"train_on": "user"}, ValueError, "train_on must be one of 'assistant', 'last', 'all'"),
         ({"fields": {"imput": "x"}}, ValueError, "unknown field 'imput'; did you mean 'input'"),
         ({"system": 3}, TypeError, "system must be text, got 3"),
         ({"prompt_only": 1}, TypeError, "prompt_only must be True or False"),
-        ({"prompt_only": True, "append_eos": True}, ValueError, "append_eos=True would end a prompt"),
+        (
+            {"prompt_only": True, "append_eos": True},
+            ValueError,
+            "append_eos=True would end a prompt",
+        ),
         ({"thinking": "no"}, ValueError, "thinking must be one of 'keep', 'train', 'strip'"),
-        ({"thinking": "train"}, ValueError, "thinking='train', but the template writes no thoughts"),
+        (
+            {"thinking": "train"},
+            ValueError,
+            "thinking='train', but the template writes no thoughts",
+        ),
         ({"invalid": "skip"}, ValueError, "invalid must be one of 'error', 'drop', got 'skip'"),
         ({"tags": {"user_tag": "x"}}, ValueError, "unknown tag 'user_tag'; this style has none"),
         ({"parse_special": "<s>"}, TypeError, "parse_special must be names of special tokens"),

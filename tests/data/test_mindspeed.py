@@ -13,16 +13,26 @@ import mfunc.data as md
 
 E2E = "golden/mindspeed/e2e"
 ALPACA_CASES = (
-    "alpaca_alpaca_hist_nopack alpaca_chatglm3_hist_nopack alpaca_chatml_hist_nopack "
-    "alpaca_default_hist_nopack alpaca_empty_hist_nopack alpaca_intern2_hist_nopack "
-    "alpaca_llama3_hist_nopack alpaca_mistral_hist_nopack alpaca_qwen_nopack "
-    "head_qwen3_think_false head_qwen3_think_true head_qwen_lf_hist"
-).split()
+    "alpaca_alpaca_hist_nopack",
+    "alpaca_chatglm3_hist_nopack",
+    "alpaca_chatml_hist_nopack",
+    "alpaca_default_hist_nopack",
+    "alpaca_empty_hist_nopack",
+    "alpaca_intern2_hist_nopack",
+    "alpaca_llama3_hist_nopack",
+    "alpaca_mistral_hist_nopack",
+    "alpaca_qwen_nopack",
+    "head_qwen3_think_false",
+    "head_qwen3_think_true",
+    "head_qwen_lf_hist",
+)
 PACKED_CASES = (
-    "alpaca_chatglm2_hist_neatpack alpaca_qwen_neatpack alpaca_qwen_neatpack_appendeod "
-    "alpaca_qwen_pack"
-).split()
-LONG_CASES = "alpaca_qwen_long_neatpack alpaca_qwen_longmt_neatpack alpaca_qwen_long_pack".split()
+    "alpaca_chatglm2_hist_neatpack",
+    "alpaca_qwen_neatpack",
+    "alpaca_qwen_neatpack_appendeod",
+    "alpaca_qwen_pack",
+)
+LONG_CASES = ("alpaca_qwen_long_neatpack", "alpaca_qwen_longmt_neatpack", "alpaca_qwen_long_pack")
 THINKING = {"true": "train", "false": "strip"}
 GENERAL = md.Template(
     user=(
@@ -53,9 +63,13 @@ def expected(shared, case):
     """Arguments and arrays of a case, by the reference version that has it."""
     folder = shared / E2E / case
     path = folder / "expected_v210.json"
-    made = json.loads((path if path.is_file() else folder / "expected_head_c77308a.json").read_text())
+    made = json.loads(
+        (path if path.is_file() else folder / "expected_head_c77308a.json").read_text()
+    )
     fields = {
-        name.removeprefix("ds_").removeprefix("packed_").removesuffix("_document"): field["sequences"]
+        name.removeprefix("ds_").removeprefix("packed_").removesuffix("_document"): field[
+            "sequences"
+        ]
         for name, field in made["fields"].items()
     }
     argv = made["argv"]
@@ -110,7 +124,9 @@ def test_sharegpt_rows_and_tools(shared, case):
 def test_the_rows_that_mindspeed_drops_with_a_warning_are_errors(shared):
     rows = rows_of(shared, "sharegpt_qwen_nopack")
     chat = md.chat(style="sharegpt", template="qwen")
-    with pytest.raises(ValueError, match=r"row 2 \(rows.json item 3\): the last message is of role"):
+    with pytest.raises(
+        ValueError, match=r"row 2 \(rows.json item 3\): the last message is of role"
+    ):
         chat(rows)
     assert [reason.split(":")[0] for _, reason in md.invalid_rows(rows, style="sharegpt")] == [
         "missing_answer",
@@ -140,7 +156,9 @@ def test_samples_that_fit_among_longer_ones(shared, case):
     assert len(fit)
     for i in fit:
         text, trained = ("".join(f"{t}," for t in made[n][i]) for n in ("input_ids", "labels"))
-        assert any(text in row and trained in label for row, label in zip(rows, labels, strict=True))
+        assert any(
+            text in row and trained in label for row, label in zip(rows, labels, strict=True)
+        )
 
 
 def test_samples_as_long_as_the_limit_are_dropped(shared):
@@ -199,7 +217,9 @@ def test_alpaca_as_pretraining_text(shared):
     """Rows with an input are equal; without one MindSpeed writes "###None", which is its defect."""
     options, fields = expected(shared, "pretrain_alpaca")
     rows = rows_of(shared, "pretrain_alpaca")
-    inputs = [f"{a}\n\n### Input:\n{b}" for a, b in zip(rows["instruction"], rows["input"], strict=True)]
+    inputs = [
+        f"{a}\n\n### Input:\n{b}" for a, b in zip(rows["instruction"], rows["input"], strict=True)
+    ]
     made = md.pipe(
         {"instruction": inputs, "output": rows["output"]},
         md.chat(style="alpaca", template=PRETRAIN, train_on="all"),
@@ -214,7 +234,7 @@ def test_alpaca_as_pretraining_text(shared):
 @pytest.mark.parametrize("answers", [["a", "b"], [], 3])
 def test_rows_that_mindspeed_replaces_by_an_empty_dialogue_are_refused(answers):
     rows = {"instruction": ["Q"], "output": [answers]}
-    with pytest.raises(ValueError, match="row 0: 'output' is .*, but must be text"):
+    with pytest.raises(ValueError, match=r"row 0: 'output' is .*, but must be text"):
         md.chat(style="alpaca", template="qwen")(rows)
 
 

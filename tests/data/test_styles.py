@@ -49,7 +49,10 @@ def test_all_tags_can_be_renamed():
 
 
 def test_a_leading_system_message_goes_before_the_column():
-    rows = {"conversations": [[{"from": "system", "value": "own"}, HUMAN, GPT]], "system": ["column"]}
+    rows = {
+        "conversations": [[{"from": "system", "value": "own"}, HUMAN, GPT]],
+        "system": ["column"],
+    }
     assert conversations(style="sharegpt")(rows)["system"] == ["own"]
     rows["conversations"] = [[HUMAN, GPT]]
     assert conversations(style="sharegpt")(rows)["system"] == ["column"]
@@ -92,9 +95,13 @@ def test_pairs_of_both_forms():
     assert out["rejected_messages"] == [(QA[0], Message("assistant", "worse"))]
     alpaca = {"instruction": ["Q"], "chosen": ["A"], "rejected": ["worse"]}
     assert conversations(style="pairwise")(alpaca) == out
-    assert reason({**rows, "chosen": [HUMAN]}, "pairwise").startswith("roles_out_of_turn: message 1")
+    assert reason({**rows, "chosen": [HUMAN]}, "pairwise").startswith(
+        "roles_out_of_turn: message 1"
+    )
     assert reason({**rows, "chosen": [None]}, "pairwise") == "missing_answer: 'chosen' is missing"
-    assert reason({**alpaca, "chosen": [["A", "B"]]}, "pairwise").startswith("not_text: 'chosen' is [")
+    assert reason({**alpaca, "chosen": [["A", "B"]]}, "pairwise").startswith(
+        "not_text: 'chosen' is ["
+    )
 
 
 def test_prompts_have_no_last_answer():
@@ -129,7 +136,10 @@ def test_text_is_carried_as_it_is():
         ([{"value": "Q"}], "unknown_role: message 0 has 'from' None"),
         ([HUMAN, {"from": "gpt"}], "not_text: message 1: 'value' is None, not text"),
         ([HUMAN, {"from": "gpt", "value": [{"type": "image"}]}], "not_text: message 1: 'value' is"),
-        ([HUMAN, {"from": "function_call", "value": "f()"}], "bad_function_call: the function call"),
+        (
+            [HUMAN, {"from": "function_call", "value": "f()"}],
+            "bad_function_call: the function call",
+        ),
         ([HUMAN, {**GPT, "reasoning_content": 3}], "not_text: message 1: 'reasoning_content' is 3"),
     ],
 )

@@ -98,7 +98,7 @@ def test_a_thought_beside_the_answer_is_written_as_the_template_says():
     assert render(THINKS, messages)[-1].text == "(think:hm)A."
     assert [p.text for p in render(THINKS, messages, thinking="strip")] == ["Q>", "(think:)", "A."]
     plain = attrs.evolve(THINKS, thought="")
-    with pytest.raises(ValueError, match="an answer has a thought .* thinking='strip'"):
+    with pytest.raises(ValueError, match=r"an answer has a thought .* thinking='strip'"):
         render(plain, messages)
     assert render(plain, messages, thinking="strip")[-1].text == "A."
 

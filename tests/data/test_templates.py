@@ -8,7 +8,12 @@ import pytest
 from mfunc.data import TEMPLATES, Call, Message, render
 
 V210, HEAD = "mindspeed_v2.1.0", "mindspeed_head_c77308a_new_or_changed"
-TWO = [Message(role, text) for role, text in zip(["user", "assistant"] * 2, ["U1", "A1", "U2", "A2"])]
+TWO = [
+    Message("user", "U1"),
+    Message("assistant", "A1"),
+    Message("user", "U2"),
+    Message("assistant", "A2"),
+]
 CALLS = [
     Message("user", "U1"),
     Message("assistant", "", (Call("f", '{"x": 1}'),)),
@@ -19,16 +24,46 @@ REFERENCE = [
     *(
         (V210, name)
         for name in (
-            "alpaca baichuan2 chatglm2 chatglm3 chatglm3_system chatml chatml_de cpm deepseek2 "
-            "deepseek2-lite deepseek3 default empty gemma glm4 hunyuan intern2 llama2 llama3 "
-            "minicpm3 mistral mixtral qwen qwen_math_r1 qwen_r1 trl"
-        ).split()
+            "alpaca",
+            "baichuan2",
+            "chatglm2",
+            "chatglm3",
+            "chatglm3_system",
+            "chatml",
+            "chatml_de",
+            "cpm",
+            "deepseek2",
+            "deepseek2-lite",
+            "deepseek3",
+            "default",
+            "empty",
+            "gemma",
+            "glm4",
+            "hunyuan",
+            "intern2",
+            "llama2",
+            "llama3",
+            "minicpm3",
+            "mistral",
+            "mixtral",
+            "qwen",
+            "qwen_math_r1",
+            "qwen_r1",
+            "trl",
+        )
     ),
     *(
         (HEAD, name)
         for name in (
-            "bailing_mini deepseek4 glm4_moe gpt_oss magistral plm qwen3 qwen_lf"
-        ).split()
+            "bailing_mini",
+            "deepseek4",
+            "glm4_moe",
+            "gpt_oss",
+            "magistral",
+            "plm",
+            "qwen3",
+            "qwen_lf",
+        )
     ),
 ]
 
@@ -53,7 +88,11 @@ def ours(template, pieces, eos):
     """Pieces as the reference table writes segments."""
     segments = []
     for piece in pieces:
-        text = {"bos": "{bos}", "eos": eos}.get(piece.text, piece.text) if piece.special else piece.text
+        text = (
+            {"bos": "{bos}", "eos": eos}.get(piece.text, piece.text)
+            if piece.special
+            else piece.text
+        )
         how = "train" if piece.trained else "masked"
         label = {"eos": eos}.get(piece.label, piece.label)
         segments.append((f"label={label}" if label else how, text))
@@ -71,7 +110,9 @@ def check(table, version, name, messages, key, system=""):
     eos = template.eos if template.eos != "eos" else "{eos}"
     made = ours(template, render(template, messages, system=system), eos)
     # The table writes the token that ends a turn {eos} or by its name: it is one and the same.
-    expected = [(how.replace("{eos}", eos), text.replace("{eos}", eos)) for how, text in reference[key]]
+    expected = [
+        (how.replace("{eos}", eos), text.replace("{eos}", eos)) for how, text in reference[key]
+    ]
     assert made == runs(expected)
 
 
@@ -96,7 +137,10 @@ def test_calls_and_observations_are_mindspeeds(table, version, name):
 
 def test_where_mindspeed_is_wrong_about_tools(table):
     """Three templates whose rendering of tools there is an accident: ours say something sane."""
-    names = {v: {n: t["render_tool_roles"] for n, t in table[v]["templates"].items()} for v in (V210, HEAD)}
+    names = {
+        v: {n: t["render_tool_roles"] for n, t in table[v]["templates"].items()}
+        for v in (V210, HEAD)
+    }
     # The number of an observation's turn is not filled in: "[Round {{idx}}]".
     assert "[Round {{idx}}]" in names[V210]["chatglm2"][3][1]
     assert "[Round 1]\n\n问：OBS" in "".join(p.text for p in render(TEMPLATES["chatglm2"], CALLS))
@@ -107,7 +151,9 @@ def test_where_mindspeed_is_wrong_about_tools(table):
     ]
     # The call is written as if it were a tool's result, and never trained.
     assert '<tool_result>{"name": "f"' in names[HEAD]["deepseek4"][0][1]
-    with pytest.raises(ValueError, match="the template writes no calls of tools, but an answer has"):
+    with pytest.raises(
+        ValueError, match="the template writes no calls of tools, but an answer has"
+    ):
         render(TEMPLATES["deepseek4"], CALLS)
 
 
@@ -118,7 +164,9 @@ def test_what_a_template_is_made_of_is_mindspeeds(table, version, name):
     assert template.default_system == reference["default_system"]
     replaced = reference["stop_words"][0] if reference["replace_eos"] else "eos"
     assert template.eos == replaced or name == "deepseek4"  # its class writes the name itself
-    assert (template.tools == "default") == (reference["tool_format"] == "default" and name != "deepseek4")
+    assert (template.tools == "default") == (
+        reference["tool_format"] == "default" and name != "deepseek4"
+    )
 
 
 def test_vicuna_is_fastchats():
@@ -142,10 +190,14 @@ def test_vicuna_with_a_dummy_prefix_has_fastchats_ids(shared):
     model = engine.SentencePieceProcessor(model_file=str(path))
     questions = ["Give me three tips.", "And in one word?"]
     answers = ["1. Eat well.\n2. Sleep.", "Rest — 休息."]
-    turns = [m for q, a in zip(questions, answers) for m in (Message("user", q), Message("assistant", a))]
+    turns = [
+        m
+        for q, a in zip(questions, answers, strict=True)
+        for m in (Message("user", q), Message("assistant", a))
+    ]
     template = attrs.evolve(TEMPLATES["vicuna"], assistant="{content}{eos}")
     made = md.tokenize(md.sentencepiece(path))({"pieces": [render(template, turns)]})
-    rounds = [f"USER: {q} ASSISTANT: {a}" for q, a in zip(questions, answers)]
+    rounds = [f"USER: {q} ASSISTANT: {a}" for q, a in zip(questions, answers, strict=True)]
     rounds[0] = f"{template.default_system} {rounds[0]}"
     expected = [1]
     for each in rounds:

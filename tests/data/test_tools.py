@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mfunc.data import Call
-from mfunc.data.messages import Invalid
+from mfunc.data.messages import RowError
 from mfunc.data.tools import read_calls, read_openai_calls, read_tools, write_calls, write_tools
 
 WEATHER = {
@@ -43,7 +43,7 @@ def test_tools_as_text_or_parsed_or_wrapped():
     ],
 )
 def test_unknown_tools(value, text):
-    with pytest.raises(Invalid, match=text) as caught:
+    with pytest.raises(RowError, match=text) as caught:
         read_tools(value)
     assert caught.value.reason == "unknown_tools"
 
@@ -68,14 +68,14 @@ def test_a_name_that_looks_like_a_place_stays_text():
     "value", ["no json", "3", "[]", '{"name": "f"}', '{"arguments": {}}', '[{"name": 1}]', "{" * 9]
 )
 def test_bad_calls(value):
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(RowError) as caught:
         read_calls(value)
     assert caught.value.reason == "bad_function_call"
 
 
 @pytest.mark.parametrize("value", [3, [3], [{"function": {"name": "f", "arguments": "{"}}]])
 def test_bad_openai_calls(value):
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(RowError) as caught:
         read_openai_calls(value)
     assert caught.value.reason == "bad_function_call"
 
@@ -90,7 +90,7 @@ def test_the_text_of_parameters():
 
 
 def test_parameters_that_are_no_schema():
-    with pytest.raises(Invalid, match="tool 'f' has the parameters 'x', but they must be a JSON"):
+    with pytest.raises(RowError, match="tool 'f' has the parameters 'x', but they must be a JSON"):
         write_tools("default", [{"name": "f", "parameters": "x"}])
 
 
@@ -101,5 +101,7 @@ def test_qwen_writes_a_line_of_json_for_each():
 
 
 def test_an_unknown_format_is_refused():
-    with pytest.raises(ValueError, match="tool format 'glm4' is not known; known are 'default', 'q"):
+    with pytest.raises(
+        ValueError, match="tool format 'glm4' is not known; known are 'default', 'q"
+    ):
         write_tools("glm4", [WEATHER])

@@ -23,7 +23,7 @@ import attrs
 
 from mfunc.data.check import choice, nearest
 from mfunc.data.jinja import CLOSE, OPEN, compiled, jinja_tags, render_jinja
-from mfunc.data.messages import Invalid, Message
+from mfunc.data.messages import Message, RowError
 from mfunc.data.template import THINKING, TRAIN_ON, Piece
 
 MARK = "\ufdd0"
@@ -145,7 +145,7 @@ def render_chat_template(
     if (turns, safe_tools) != (plain, listed):
         bare = text(len(turns), ask, plain, listed)
         if whole.replace(MARK, "") != bare:
-            raise Invalid(
+            raise RowError(
                 "changed_by_template",
                 "a message spells a special token, and the chat template changes that message, "
                 "so the two cannot be told apart",
@@ -170,7 +170,7 @@ def _answers(
         before = text(i, True)
         after = whole if i + 1 == len(turns) else text(i + 1, False)
         if not (whole.startswith(after) and after.startswith(before)):
-            raise Invalid(
+            raise RowError(
                 "no_prefix",
                 f"the chat template writes answer {found.index(i)} otherwise in the whole "
                 "conversation than where it ends; train on the last with train_on='last', or "
@@ -252,7 +252,7 @@ def _guard(names: tuple[str, ...]) -> Callable[[str], str]:
 
     def change(text: str) -> str:
         if MARK in text or OPEN in text or CLOSE in text:
-            raise Invalid("not_text", "a message holds U+FDD0..U+FDD2, which are no characters")
+            raise RowError("not_text", "a message holds U+FDD0..U+FDD2, which are no characters")
         core = text.strip()
         safe = spelled.sub(lambda match: match[1] + MARK, core)
         if core.endswith(begins) or (len(core) < longest and any(core in n for n in names)):

@@ -12,7 +12,7 @@ from mfunc.data.chat_template import ChatTemplate, render_chat_template
 from mfunc.data.check import choice, flag, nearest
 from mfunc.data.columns import ORIGIN, Columns, num_rows, origin_of, row_name, take_rows
 from mfunc.data.compose import Apply, Counts, transform
-from mfunc.data.messages import Conversation, Invalid
+from mfunc.data.messages import Conversation, RowError
 from mfunc.data.styles import ALIASES, STYLES, Row, Style, Tags, tags_of
 from mfunc.data.template import THINKING, TRAIN_ON, Piece, Template, parse_special_names, render
 from mfunc.data.templates import TEMPLATES
@@ -41,19 +41,21 @@ def conversations(
     prompt_only: bool = False,
     invalid: str = "error",
 ) -> Apply:
-    """Turn raw rows into conversations.
+    r"""Turn raw rows into conversations.
 
         in   instruction ["Add."]  input ["1, 2"]  output ["3"]
-        out  messages [(Message("user", "Add.\\n1, 2"), Message("assistant", "3"))]
+        out  messages [(Message("user", "Add.\n1, 2"), Message("assistant", "3"))]
              system [""]  tools [()]
 
-    | style | columns | what they hold |
+    | style | columns (may lack) | what they hold |
     |---|---|---|
-    | alpaca | instruction, output; input, system, history | input is joined by a newline; history is [[question, answer], ...] |
-    | sharegpt | conversations; system, tools | [{"from": "human", "value": ...}, ...] |
-    | openai | messages; system, tools | [{"role": "user", "content": ...}, ...]; tool_calls, reasoning_content |
-    | pairwise | chosen, rejected, and alpaca's or sharegpt's | the same question with two answers |
-    | belle | alpaca's or sharegpt's | input is joined by nothing |
+    | alpaca | instruction, output (input, system, history) | `input` is joined by a newline; \
+      `history` is [[question, answer], ...] |
+    | sharegpt | conversations (system, tools) | [{"from": "human", "value": ...}, ...] |
+    | openai | messages (system, tools) | [{"role": "user", "content": ...}, ...], also with \
+      `tool_calls` and `reasoning_content` |
+    | pairwise | chosen, rejected, and alpaca's or sharegpt's | a question with two answers |
+    | belle | alpaca's or sharegpt's | `input` is joined by nothing |
     | text | text | to be learned as it is: the column `text` comes out |
 
     Args:
@@ -118,7 +120,10 @@ def invalid_rows(
 
     Args:
       columns: raw rows.
-      style: as in `conversations`; so too `fields`, `tags` and `prompt_only`.
+      style: what the rows look like, as in `conversations`.
+      fields: as there.
+      tags: as there.
+      prompt_only: as there.
 
     Example:
       >>> rows = {"instruction": ["Add.", "Say hi."], "output": ["3", None]}
@@ -130,7 +135,7 @@ def invalid_rows(
     return [
         (row_name(columns, row), f"{result.reason}: {result}")
         for row, result in enumerate(results)
-        if isinstance(result, Invalid)
+        if isinstance(result, RowError)
     ]
 
 
@@ -159,8 +164,10 @@ def chat(
     for `_origin`.
 
     Args:
-      style: what the rows look like, see `conversations`; so too `fields`, `tags` and `invalid`.
+      style: what the rows look like, see `conversations`.
       template: a name in `TEMPLATES`, a `Template`, or a tokenizer's own by `hf_template(path)`.
+      fields: where columns have other names, see `conversations`.
+      tags: where messages do, see there.
       system: system text for rows without their own; by default the template's.
       train_on: `"assistant"` (every answer and what ends it), `"last"` (the last answer) or
         `"all"`. By default every answer, but the last of pairwise rows.
@@ -205,14 +212,14 @@ def chat(
     if flag("chat", "append_eos", append_eos) and prompt_only:
         raise ValueError("chat: append_eos=True would end a prompt; leave it out")
     names = _special_names(parse_special)
+    write: Any = render if isinstance(form, Template) else render_chat_template
 
     def one(conversation: Conversation) -> tuple[Piece, ...]:
-        writes = render if isinstance(form, Template) else render_chat_template
         messages, own, tools = conversation
-        pieces = writes(
-            form, messages, system=own or system or "", tools=tools, train_on=train_on,
-            thinking=thinking,
-        )  # fmt: skip
+        text = own or system or ""
+        pieces = write(
+            form, messages, system=text, tools=tools, train_on=train_on, thinking=thinking
+        )
         pieces = parse_special_names(pieces, names) if names else pieces
         return (*pieces, Piece(form.eos, True, True)) if append_eos else pieces
 
@@ -233,7 +240,7 @@ def _kept(
 ) -> tuple[list[Any], Columns, Counts]:
     """What becomes of the valid rows, their origins, and how many rows were dropped, and why."""
     results = _results(reader, columns, then)
-    wrong = [row for row, result in enumerate(results) if isinstance(result, Invalid)]
+    wrong = [row for row, result in enumerate(results) if isinstance(result, RowError)]
     if wrong and invalid == "error":
         row = wrong[0]
         raise ValueError(
@@ -246,7 +253,7 @@ def _kept(
     origins = origin_of(columns)
     if wrong:
         origins = take_rows(origins, np.delete(np.arange(len(results)), wrong))
-        results = [result for result in results if not isinstance(result, Invalid)]
+        results = [result for result in results if not isinstance(result, RowError)]
     return results, origins, counts
 
 
@@ -263,7 +270,7 @@ def _results(
         row = Row({field: column[i] for field, column in present.items()}, reader.names)
         try:
             results.append(then(reader.style.read(row, reader.tags, reader.prompt_only)))
-        except Invalid as error:
+        except RowError as error:
             results.append(error)
         except ValueError as error:
             raise ValueError(f"{reader.where}: {row_name(columns, i)}: {error}") from None
@@ -288,9 +295,7 @@ def _reader(
         if field not in kind.fields or field in given:
             hint = nearest(name, kind.fields)
             what = "field twice:" if field in given else "unknown field"
-            raise ValueError(
-                f"{where}: {what} {name!r}{hint}; fields are {', '.join(kind.fields)}"
-            )
+            raise ValueError(f"{where}: {what} {name!r}{hint}; fields are {', '.join(kind.fields)}")
         given[field] = column
     names = {**kind.fields, **given}
     return Reader(where, kind, names, tags_of(where, tags, kind.tags), prompt_only, tuple(given))

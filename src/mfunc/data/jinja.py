@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mfunc.data.messages import Invalid
+from mfunc.data.messages import RowError
 
 # Around the blocks of `{% generation %}`; no characters, so no text has them.
 OPEN, CLOSE = "\ufdd1", "\ufdd2"
@@ -18,7 +18,7 @@ def render_jinja(source: str, given: Mapping[str, Any], **variables: Any) -> str
     """The text that a chat template makes, its generation blocks between OPEN and CLOSE.
 
     Raises:
-      Invalid: with the template's own words, if it refuses.
+      RowError: with the template's own words, if it refuses.
     """
     template = compiled(source)
     import jinja2
@@ -26,7 +26,7 @@ def render_jinja(source: str, given: Mapping[str, Any], **variables: Any) -> str
     try:
         return template.render(**given, documents=None, **variables)
     except (jinja2.TemplateError, TypeError) as error:
-        raise Invalid("refused_by_template", f"the chat template refuses: {error}") from None
+        raise RowError("refused_by_template", f"the chat template refuses: {error}") from None
 
 
 @functools.lru_cache(maxsize=16)

@@ -39,7 +39,7 @@ class Conversation(NamedTuple):
     tools: tuple[Mapping[str, Any], ...] = ()
 
 
-class Invalid(ValueError):
+class RowError(ValueError):
     """A row that is no conversation: the reason, one of `REASONS`, and what was seen."""
 
     def __init__(self, reason: str, seen: str) -> None:
@@ -64,13 +64,13 @@ def check_turns(messages: tuple[Message, ...] | list[Message]) -> None:
     """User or observation, then assistant, in turn.
 
     Raises:
-      Invalid: naming the first message whose role is another.
+      RowError: naming the first message whose role is another.
     """
     for i, message in enumerate(messages):
         answers = message.role == "assistant"
         if message.role not in ROLES or answers != bool(i % 2):
             turn = "'assistant'" if i % 2 else "'user' or 'observation'"
-            raise Invalid(
+            raise RowError(
                 "roles_out_of_turn",
                 f"message {i} is of role {message.role!r}, but must be of {turn}; "
                 "roles take turns, user first",

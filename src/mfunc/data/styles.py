@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from mfunc.data.check import nearest
-from mfunc.data.messages import Conversation, Invalid, Message, check_turns
+from mfunc.data.messages import Conversation, Message, RowError, check_turns
 from mfunc.data.tools import read_calls, read_openai_calls, read_tools
 
 # Which texts name the parts of a message and its roles; the keys are LLaMA-Factory's.
@@ -92,7 +92,7 @@ def _text(row: Row, field: str, required: bool = False, reason: str = "not_text"
     if not isinstance(value, str):
         missing = "is missing" if value is None else f"is {value!r} ({type(value).__name__})"
         reason = reason if value is None else "not_text"
-        raise Invalid(reason, f"{row.names[field]!r} {missing}, but must be text")
+        raise RowError(reason, f"{row.names[field]!r} {missing}, but must be text")
     return value
 
 
@@ -108,7 +108,7 @@ def _history(row: Row) -> list[Message]:
     for turn in turns if turns is not None else []:
         pair = list(turn) if isinstance(turn, (list, tuple)) else [turn]
         if len(pair) != 2 or not all(isinstance(text, str) for text in pair):
-            raise Invalid(
+            raise RowError(
                 "not_text",
                 f"{row.names['history']!r} holds {turn!r}, "
                 "but must be a list of [question, answer]",
@@ -163,7 +163,7 @@ def _pairwise(row: Row, tags: Tags, prompt_only: bool) -> tuple[Conversation, Co
 def _answer(row: Row, field: str, tags: Tags) -> Message:
     value = row.values.get(field)
     if value is None:
-        raise Invalid("missing_answer", f"{row.names[field]!r} is missing")
+        raise RowError("missing_answer", f"{row.names[field]!r} is missing")
     return _message(value, tags, row.names[field])
 
 
@@ -171,7 +171,7 @@ def _ended(row: Row, messages: list[Message], system: str, prompt_only: bool) ->
     """A conversation that ends with an answer, or without it."""
     answered = messages[-1].role == "assistant"
     if not answered and not prompt_only:
-        raise Invalid(
+        raise RowError(
             "missing_answer",
             f"the last message is of role {messages[-1].role!r}, but must be the assistant's",
         )
@@ -185,25 +185,25 @@ def _messages(row: Row, tags: Tags) -> tuple[str, list[Message]]:
     listed = row.values.get("messages")
     if not isinstance(listed, (list, tuple)) and listed is not None:
         seen = f"{field!r} is {listed!r:.80} ({type(listed).__name__})"
-        raise Invalid("not_text", f"{seen}, but must be a list of messages")
+        raise RowError("not_text", f"{seen}, but must be a list of messages")
     messages = [_message(each, tags, f"message {i}") for i, each in enumerate(listed or ())]
     system = _text(row, "system")
     if messages and messages[0].role == "system":
         system = messages.pop(0).content
     if not messages:
-        raise Invalid("empty_conversation", f"{field!r} has no messages")
+        raise RowError("empty_conversation", f"{field!r} has no messages")
     return system, messages
 
 
 def _message(each: Any, tags: Tags, what: str) -> Message:
     """A message of a row as one of ours."""
     if not isinstance(each, Mapping):
-        raise Invalid("not_text", f"{what} is {each!r:.80}, but must have {tags.role!r}")
+        raise RowError("not_text", f"{what} is {each!r:.80}, but must have {tags.role!r}")
     named = each.get(tags.role)
     role = tags.roles.get(named) if isinstance(named, str) else None
     if role is None:
         seen = f"{what} has {tags.role!r} {named!r:.80}"
-        raise Invalid("unknown_role", f"{seen}; known are {', '.join(map(repr, tags.roles))}")
+        raise RowError("unknown_role", f"{seen}; known are {', '.join(map(repr, tags.roles))}")
     content = each.get(tags.content)
     calls = read_openai_calls(each.get("tool_calls")) if role == "assistant" else ()
     if content is None and calls:
@@ -211,26 +211,27 @@ def _message(each: Any, tags: Tags, what: str) -> Message:
     if isinstance(content, (list, tuple)):
         content = _joined(content)
     if not isinstance(content, str):
-        raise Invalid("not_text", f"{what}: {tags.content!r} is {content!r:.80}, not text")
+        raise RowError("not_text", f"{what}: {tags.content!r} is {content!r:.80}, not text")
     if role == "function":
         return Message("assistant", "", read_calls(content))
     thought = each.get("reasoning_content")
     if not isinstance(thought, (str, type(None))):
-        raise Invalid("not_text", f"{what}: 'reasoning_content' is {thought!r:.80}, not text")
+        raise RowError("not_text", f"{what}: 'reasoning_content' is {thought!r:.80}, not text")
     return Message(role, content, calls, thought or "")
 
 
 def _joined(parts: Any) -> Any:
     """OpenAI's content in parts, if all of them are text."""
-    texts = [part.get("text") if isinstance(part, Mapping) else None for part in parts]
-    return "".join(texts) if all(isinstance(text, str) for text in texts) else parts
+    texts = [part["text"] for part in parts if isinstance(part, Mapping) and "text" in part]
+    whole = len(texts) == len(parts) and all(isinstance(text, str) for text in texts)
+    return "".join(texts) if whole else parts
 
 
 def _document(row: Row, tags: Tags, prompt_only: bool) -> tuple[Conversation]:
     """Text to be learned as it is: no conversation, but carried as one."""
     text = _text(row, "text", True)
     if not text:
-        raise Invalid("empty_text", f"{row.names['text']!r} is empty")
+        raise RowError("empty_text", f"{row.names['text']!r} is empty")
     return (Conversation((Message("document", text),)),)
 
 
@@ -241,9 +242,7 @@ _PAIR = {"chosen": "chosen", "rejected": "rejected"}
 STYLES: Mapping[str, Style] = {
     "alpaca": Style(_ALPACA, ("instruction",), ("output",), _alpaca, {}),
     "sharegpt": Style(_SHAREGPT, ("messages",), (), _sharegpt, SHAREGPT_TAGS),
-    "openai": Style(
-        {**_SHAREGPT, "messages": "messages"}, ("messages",), (), _openai, OPENAI_TAGS
-    ),
+    "openai": Style({**_SHAREGPT, "messages": "messages"}, ("messages",), (), _openai, OPENAI_TAGS),
     "pairwise": Style(
         {**{n: c for n, c in _ALPACA.items() if n != "output"}, **_SHAREGPT, **_PAIR},
         ("instruction",),
@@ -251,8 +250,6 @@ STYLES: Mapping[str, Style] = {
         _pairwise,
         SHAREGPT_TAGS,
     ),
-    "belle": Style(
-        {**_ALPACA, **_SHAREGPT}, ("instruction",), ("output",), _belle, SHAREGPT_TAGS
-    ),
+    "belle": Style({**_ALPACA, **_SHAREGPT}, ("instruction",), ("output",), _belle, SHAREGPT_TAGS),
     "text": Style({"text": "text"}, ("text",), (), _document, {}),
 }

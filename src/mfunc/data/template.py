@@ -200,9 +200,8 @@ def _turn(
             source += _fill(template, opening, places)
         form = form.replace("{system}", opening)
     source += _fill(template, form, places)
-    if not answer:
-        missing, target = template.thought and thinking == "strip", []
-    else:
+    missing, target = bool(template.thought) and thinking == "strip", list[Piece]()
+    if answer:
         missing, target = _answer(template, answer[0], thinking)
     nothing = template.no_thought or template.thought.replace(CONTENT, "")
     empty = _fill(template, nothing, {}) if missing else []

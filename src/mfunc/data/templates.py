@@ -94,8 +94,9 @@ _LLAMA = {
             "Write a response that appropriately completes the request.\n\n"
         ),
     ),
-    # A tokenizer that puts a space before every piece (Llama's SentencePiece with its dummy prefix)
-    # writes the space before an answer itself: evolve(TEMPLATES["vicuna"], assistant="{content}{eos}").
+    # A tokenizer that puts a space before every piece (Llama's SentencePiece, dummy prefix and all)
+    # writes the one before an answer itself. For FastChat's ids with it:
+    # evolve(TEMPLATES["vicuna"], assistant="{content}{eos}").
     "vicuna": Template(
         prefix="{bos}",
         system="{content} ",

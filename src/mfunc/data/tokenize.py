@@ -50,7 +50,8 @@ def tokenize(tokenizer: Any, *, append_eos: bool | None = None, prepend_bos: boo
         an id outside the vocabulary; for a special token that the tokenizer lacks.
 
     Laws:
-      row by row; a label is -100 or its token (or what `Piece.label` says); ids of a prompt are the first ids of the whole.
+      row by row; a label is -100 or its token, or what `Piece.label` says; ids of a prompt are the
+      first ids of the whole.
 
     Example:
       >>> class Characters:

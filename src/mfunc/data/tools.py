@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mfunc.data.messages import Call, Invalid
+from mfunc.data.messages import Call, RowError
 
 Tool = Mapping[str, Any]
 
@@ -19,7 +19,7 @@ def read_tools(value: Any) -> tuple[Tool, ...]:
         it; `[{"type": "function", "function": {...}}]` is accepted too. None and "" are no tools.
 
     Raises:
-      Invalid: for anything else.
+      RowError: for anything else.
 
     Example:
       >>> read_tools('[{"type": "function", "function": {"name": "f"}}]')
@@ -29,14 +29,14 @@ def read_tools(value: Any) -> tuple[Tool, ...]:
         return ()
     listed = _parsed(value, "unknown_tools", "tools")
     if not isinstance(listed, (list, tuple)):
-        raise Invalid("unknown_tools", f"tools are {_short(value)}, but must be a list of them")
+        raise RowError("unknown_tools", f"tools are {_short(value)}, but must be a list of them")
     tools = [
         tool["function"] if isinstance(tool, Mapping) and "function" in tool else tool
         for tool in listed
     ]
     for tool in tools:
         if not isinstance(tool, Mapping) or not isinstance(tool.get("name"), str):
-            raise Invalid("unknown_tools", f"a tool is {_short(tool)}, which has no name")
+            raise RowError("unknown_tools", f"a tool is {_short(tool)}, which has no name")
     return tuple(tools)
 
 
@@ -44,7 +44,7 @@ def read_calls(value: Any) -> tuple[Call, ...]:
     """Calls of an answer in ShareGPT's form: `{"name": ..., "arguments": ...}` or a list of them.
 
     Raises:
-      Invalid: if it is not that, or not JSON.
+      RowError: if it is not that, or not JSON.
 
     Example:
       >>> read_calls('{"name": "weather", "arguments": {"city": "Paris"}}')
@@ -53,16 +53,16 @@ def read_calls(value: Any) -> tuple[Call, ...]:
     parsed = _parsed(value, "bad_function_call", "the function call")
     listed = parsed if isinstance(parsed, list) else [parsed]
     if not listed:
-        raise Invalid("bad_function_call", "the function call is an empty list")
+        raise RowError("bad_function_call", "the function call is an empty list")
     return tuple(_call(each) for each in listed)
 
 
 def read_openai_calls(value: Any) -> tuple[Call, ...]:
-    """Calls of an answer in OpenAI's form: `tool_calls`, the arguments being JSON text or parsed."""
+    """Calls of an answer in OpenAI's form (`tool_calls`), the arguments as JSON text or parsed."""
     if value is None:
         return ()
     if not isinstance(value, (list, tuple)):
-        raise Invalid("bad_function_call", f"tool_calls are {_short(value)}, but must be a list")
+        raise RowError("bad_function_call", f"tool_calls are {_short(value)}, but must be a list")
     calls = []
     for each in value:
         inner = each.get("function", each) if isinstance(each, Mapping) else each
@@ -148,7 +148,7 @@ def _parameters(tool: Tool) -> str:
         )
     except (AttributeError, TypeError):
         seen = f"tool {tool['name']!r} has the parameters {_short(schema)}"
-        raise Invalid("unknown_tools", f"{seen}, but they must be a JSON schema") from None
+        raise RowError("unknown_tools", f"{seen}, but they must be a JSON schema") from None
 
 
 def _parameter(name: str, parameter: Mapping[str, Any], required: bool) -> str:
@@ -181,7 +181,7 @@ WRITERS: Mapping[str, Callable[[Sequence[Tool]], str]] = {"default": _default, "
 def _call(each: Any) -> Call:
     named = isinstance(each, Mapping) and isinstance(each.get("name"), str)
     if not named or "arguments" not in each:
-        raise Invalid(
+        raise RowError(
             "bad_function_call",
             f'a function call is {_short(each)}, but must be {{"name": ..., "arguments": ...}}',
         )
@@ -196,7 +196,7 @@ def _parsed(value: Any, reason: str, what: str) -> Any:
         return json.loads(value)
     except (ValueError, RecursionError) as error:
         seen = f"{what} {_short(value)} cannot be read as JSON: {error}"
-        raise Invalid(reason, seen) from None
+        raise RowError(reason, seen) from None
 
 
 def _json(value: Any) -> str:
