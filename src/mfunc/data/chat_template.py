@@ -78,13 +78,15 @@ def hf_template(
 
     Raises:
       ImportError: without the extra.
-      FileNotFoundError: if there is no template.
+      FileNotFoundError: if there is no folder, or no template in it.
       ValueError: if it is no Jinja template, or there is none of that name.
 
     Source:
       Hugging Face transformers 4.5x, `render_jinja_template`.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"hf_template: there is no folder {folder}")
     config = _json(folder / "tokenizer_config.json")
     source = _source(folder, config, name)
     compiled(source)

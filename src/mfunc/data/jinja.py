@@ -12,6 +12,8 @@ from mfunc.data.messages import RowError
 
 # Around the blocks of `{% generation %}`; no characters, so no text has them.
 OPEN, CLOSE = "\ufdd1", "\ufdd2"
+# What expressions of a template may raise, beside Jinja's own errors.
+REFUSALS = (TypeError, ValueError, ArithmeticError, LookupError)
 
 
 def render_jinja(source: str, given: Mapping[str, Any], **variables: Any) -> str:
@@ -25,7 +27,7 @@ def render_jinja(source: str, given: Mapping[str, Any], **variables: Any) -> str
 
     try:
         return template.render(**given, documents=None, **variables)
-    except (jinja2.TemplateError, TypeError) as error:
+    except (jinja2.TemplateError, *REFUSALS) as error:
         raise RowError("refused_by_template", f"the chat template refuses: {error}") from None
 
 

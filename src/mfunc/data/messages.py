@@ -57,6 +57,9 @@ REASONS = (
     "roles_out_of_turn",
     "bad_function_call",
     "unknown_tools",
+    "refused_by_template",  # the last three are told by chat templates only
+    "changed_by_template",
+    "no_prefix",
 )
 
 
