@@ -14,13 +14,14 @@ from mfunc.data import Call, Message, Piece, hf_template, render_chat_template
 from mfunc.data.messages import RowError
 
 CHATML = (
-    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content | trim + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content | trim }}"
+    "{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 BLOCKS = (
     "{{ bos_token }}{% for m in messages %}{% if m.role == 'assistant' %}"
-    "A: {% generation %}{{ m.content }}{{ eos_token }}{% endgeneration %}\n"
-    "{% else %}{{ m.role }}: {{ m.content }}\n{% endif %}{% endfor %}"
+    "A: {% generation %}{{ m.content }}{{ eos_token }}{% endgeneration %}{{ '\n' }}"
+    "{% else %}{{ m.role }}: {{ m.content }}{{ '\n' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}A: {% endif %}"
 )
 CONFIG = {
@@ -82,7 +83,8 @@ def test_generation_blocks():
     form = hf_template(folder(BLOCKS))
     pieces = render_chat_template(form, [U1, A1, U2, A2])
     assert shown(pieces) == [
-        "[<s>]", "user: Q\nA: ", "+A", "+[<|im_end|>]", "\nuser: q\nA: ", "+a", "+[<|im_end|>]", "\n",
+        "[<s>]", "user: Q\nA: ", "+A", "+[<|im_end|>]",
+        "\nuser: q\nA: ", "+a", "+[<|im_end|>]", "\n",
     ]  # fmt: skip
     last = render_chat_template(form, [U1, A1, U2, A2], train_on="last")
     assert [p.text for p in last if p.trained] == ["a", "<|im_end|>"]
@@ -130,10 +132,8 @@ def test_messages_cannot_finish_what_the_template_begins():
 def test_a_template_that_changes_such_messages_is_refused():
     form = hf_template(folder("{% for m in messages %}{{ m.content[1:] }}{% endfor %}"))
     assert shown(render_chat_template(form, [Message("user", "abc")])) == ["bc"]
+    form = hf_template(folder("{% for m in messages %}{{ m.content | length }}{% endfor %}", "b"))
     with pytest.raises(RowError, match="a message spells a special token, and the chat template"):
-        form = hf_template(
-            folder("{% for m in messages %}{{ m.content | length }}{% endfor %}", "b")
-        )
         render_chat_template(form, [Message("user", "<|im_end|>")])
 
 
@@ -148,7 +148,7 @@ def test_answers_that_are_rewritten_later_are_refused():
         "{% endif %}{{ m.content }};{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
     )
     form = hf_template(folder(source))
-    with pytest.raises(RowError, match="writes answer 0 otherwise .* train_on='last'") as caught:
+    with pytest.raises(RowError, match=r"writes answer 0 otherwise .* train_on='last'") as caught:
         render_chat_template(form, [U1, A1, U2, A2])
     assert caught.value.reason == "no_prefix"
     last = render_chat_template(form, [U1, A1, U2, A2], train_on="last")

@@ -74,32 +74,6 @@ def test_conversations_and_render_are_chat():
     assert chat(style="sharegpt", template="qwen")(rows) == {"pieces": [pieces], "_origin": ["x"]}
 
 
-def test_invalid_rows_are_errors_or_dropped_and_counted():
-    rows = {
-        "conversations": [DIALOGUE, [], DIALOGUE[:1], DIALOGUE[1:], DIALOGUE],
-        "_origin": list("abcde"),
-    }
-    with pytest.raises(
-        ValueError,
-        match=r"chat: row 1 \(b\): 'conversations' has no messages; 3 of 5 rows are invalid: see "
-        r"invalid_rows\(...\), or leave them out with invalid='drop'",
-    ):
-        chat(style="sharegpt", template="qwen")(rows)
-    out, counts = md.counted(conversations(style="sharegpt", invalid="drop"), rows)
-    assert out["_origin"] == ["a", "e"]
-    assert len(out["messages"]) == len(out["system"]) == len(out["tools"]) == 2
-    assert counts == {
-        "conversations.rows": 5,
-        "conversations.dropped": 3,
-        "conversations.dropped.empty_conversation": 1,
-        "conversations.dropped.missing_answer": 1,
-        "conversations.dropped.roles_out_of_turn": 1,
-    }
-    listed = md.invalid_rows(rows, style="sharegpt")
-    assert [row for row, _ in listed] == ["row 1 (b)", "row 2 (c)", "row 3 (d)"]
-    assert listed[0][1] == "empty_conversation: 'conversations' has no messages"
-
-
 def test_tools_that_the_template_cannot_write_are_no_fault_of_the_row():
     """So it is an error even where invalid rows are dropped; MindSpeed loses the tools silently."""
     rows = {"conversations": [DIALOGUE], "tools": ['[{"name": "f"}]']}
@@ -149,14 +123,6 @@ def test_the_names_of_map_keys_are_understood():
         style="alpaca", template="alpaca", fields={"prompt": "q", "query": "x", "response": "a"}
     )
     assert named(rows)["pieces"] == ALPACA(ROWS)["pieces"][:1]
-
-
-def test_two_forms_of_rows_at_once_are_refused():
-    rows = {"conversations": [DIALOGUE], "instruction": ["Q"], "output": ["A"]}
-    with pytest.raises(
-        ValueError, match="there are both 'conversations' and 'instruction'; rename"
-    ):
-        conversations(style="belle")(rows)
 
 
 def test_prompt_only_needs_no_output():

@@ -11,7 +11,8 @@ from mfunc.data.batch import batch, shuffle, skip, take
 from mfunc.data.chat_template import ChatTemplate, hf_template, render_chat_template
 from mfunc.data.columns import Columns, concat
 from mfunc.data.compose import Transform, compose, counted, pipe, transform
-from mfunc.data.instruct import chat, conversations, invalid_rows
+from mfunc.data.conversation import conversations, invalid_rows
+from mfunc.data.instruct import chat
 from mfunc.data.mask import actual_seq_len, position_ids, segment_mask, zigzag_mask
 from mfunc.data.messages import Call, Message
 from mfunc.data.pack import pack, rows, unpack

@@ -130,29 +130,10 @@ def render_chat_template(
     """
     choice("render", "train_on", train_on, TRAIN_ON)
     choice("render", "thinking", thinking, THINKING)
-    plain = _as_dicts(messages, system, thinking)
-    listed = [{"type": "function", "function": dict(tool)} for tool in tools] or None
-    guard = _guard(tuple(token.text for token in form.special))
-    turns, safe_tools = _over_text(guard, plain), _over_text(guard, listed)
-
-    def text(count: int, ask: bool, turns: Any = turns, tools: Any = safe_tools) -> str:
-        chosen = {} if thinking == "keep" else {"enable_thinking": thinking == "train"}
-        given = {**json.loads(form.variables), **chosen, "strftime_now": form.now.strftime}
-        return render_jinja(
-            form.source, given, messages=turns[:count], tools=tools, add_generation_prompt=ask
-        )
-
+    turns = _as_dicts(messages, system, thinking)
+    text = _renderer(form, turns, tools, thinking)
     ask = not messages or messages[-1].role != "assistant"
-    whole = text(len(turns), ask)
-    if (turns, safe_tools) != (plain, listed):
-        bare = text(len(turns), ask, plain, listed)
-        if whole.replace(MARK, "") != bare:
-            raise RowError(
-                "changed_by_template",
-                "a message spells a special token, and the chat template changes that message, "
-                "so the two cannot be told apart",
-            )
-    whole, spans = _generated(whole)
+    whole, spans = _generated(text(len(turns), ask))
     if train_on == "all":
         spans = [(0, len(whole))]
     elif "generation" not in jinja_tags(form.source):
@@ -162,8 +143,37 @@ def render_chat_template(
     return _cut(whole, spans, form.special)
 
 
+def _renderer(
+    form: ChatTemplate, turns: list[Any], tools: Sequence[Mapping[str, Any]], thinking: str
+) -> Callable[[int, bool], str]:
+    """(how many turns, whether an answer is asked for) -> their text, with marks."""
+    listed = [{"type": "function", "function": dict(tool)} for tool in tools] or None
+    guard = _guard(tuple(token.text for token in form.special))
+    safe, safe_tools = _over_text(guard, turns), _over_text(guard, listed)
+    chosen = {} if thinking == "keep" else {"enable_thinking": thinking == "train"}
+    given = {**json.loads(form.variables), **chosen, "strftime_now": form.now.strftime}
+
+    def write(messages: Any, tools: Any, ask: bool) -> str:
+        return render_jinja(
+            form.source, given, messages=messages, tools=tools, add_generation_prompt=ask
+        )
+
+    def text(count: int, ask: bool) -> str:
+        marked = write(safe[:count], safe_tools, ask)
+        suspect = count == len(turns) and (safe, safe_tools) != (turns, listed)
+        if suspect and marked.replace(MARK, "") != write(turns, listed, ask):
+            raise RowError(
+                "changed_by_template",
+                "a message spells a special token, and the chat template changes that message, "
+                "so the two cannot be told apart",
+            )
+        return marked
+
+    return text
+
+
 def _answers(
-    whole: str, turns: Sequence[Mapping[str, Any]], text: Callable[..., str], last: bool
+    whole: str, turns: Sequence[Mapping[str, Any]], text: Callable[[int, bool], str], last: bool
 ) -> list[Span]:
     """Where answers stand: behind the text that asks for one, up to the text that ends with it."""
     found = [i for i, turn in enumerate(turns) if turn["role"] == "assistant"]
