@@ -54,7 +54,7 @@ def test_history_is_earlier_turns():
     with pytest.raises(ValueError, match=r"row 0: 'history' holds \['Q1'\], but must be a list of"):
         ALPACA(rows)
     rows["history"] = ["Q1"]
-    with pytest.raises(ValueError, match="'history' holds 'Q', but must be a list of"):
+    with pytest.raises(ValueError, match="'history' holds 'Q1', but must be a list of"):
         ALPACA(rows)
 
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 import mfunc.data as md
 from mfunc.data import TEMPLATES, Call, Message, hf_template, render, render_chat_template
 
-NAMES = sorted(TEMPLATES)
 SPELLED = sorted(
     {name for t in TEMPLATES.values() for name in t.special}
     | {"bos", "eos", "<s>", "</s>", "{bos}", "{eos}", "{content}", "{system}", "{idx}", "{thought}"}
@@ -51,38 +50,34 @@ def neutral(messages):
     ]
 
 
-@pytest.mark.parametrize("name", NAMES)
 @given(
     messages=conversations(),
     system=EVIL,
     thinking=st.sampled_from(["keep", "train", "strip"]),
     train_on=st.sampled_from(["assistant", "last", "all"]),
 )
-def test_a_prompt_is_the_first_pieces_of_the_whole(name, messages, system, thinking, train_on):
-    template = TEMPLATES[name]
-    messages = writable(template, messages)
-    how = {"system": system, "thinking": thinking}
-    whole = render(template, messages, **how, train_on=train_on)
-    prompt = render(
-        template, messages[:-1], **how, train_on="all" if train_on == "all" else train_on
-    )
-    if train_on == "last":  # the prompt's own last answer is not the whole's
-        whole, prompt = ([p._replace(trained=False) for p in each] for each in (whole, prompt))
-        whole, prompt = ([p._replace(label="") for p in each] for each in (whole, prompt))
-    assert tuple(whole[: len(prompt)]) == tuple(prompt)
+def test_a_prompt_is_the_first_pieces_of_the_whole(messages, system, thinking, train_on):
+    for name, template in TEMPLATES.items():
+        turns = writable(template, messages)
+        how = {"system": system, "thinking": thinking, "train_on": train_on}
+        whole, prompt = (render(template, part, **how) for part in (turns, turns[:-1]))
+        if train_on == "last":  # then the prompt trains on an answer that is not the whole's last
+            whole, prompt = (
+                [p._replace(trained=False, label="") for p in pieces] for pieces in (whole, prompt)
+            )
+        assert whole[: len(prompt)] == prompt, name
 
 
-@pytest.mark.parametrize("name", NAMES)
 @given(messages=conversations(), system=EVIL)
-def test_no_message_changes_which_pieces_are_special(name, messages, system):
+def test_no_message_changes_which_pieces_are_special(messages, system):
     """Thoughts are the template's own words, so they are left out here."""
-    template = TEMPLATES[name]
-    messages = writable(template, messages)
-    evil = render(template, messages, system=system, thinking="strip")
-    plain = render(template, neutral(messages), system="x" * bool(system), thinking="strip")
-    assert [(p.text, p.trained, p.label) for p in evil if p.special] == [
-        (p.text, p.trained, p.label) for p in plain if p.special
-    ]
+    for name, template in TEMPLATES.items():
+        turns = writable(template, messages)
+        evil = render(template, turns, system=system, thinking="strip")
+        plain = render(template, neutral(turns), system="x" * bool(system), thinking="strip")
+        assert [(p.text, p.trained, p.label) for p in evil if p.special] == [
+            (p.text, p.trained, p.label) for p in plain if p.special
+        ], name
 
 
 def written(template, messages, system):
@@ -106,33 +101,32 @@ def written(template, messages, system):
     return text + template.eos * template.efficient_eos
 
 
-@pytest.mark.parametrize("name", NAMES)
 @given(messages=conversations(text=st.text("ab ", max_size=3), tools=False), system=st.text("s"))
-def test_pieces_add_up_to_the_rendered_text(name, messages, system):
-    pieces = render(TEMPLATES[name], messages, system=system)
-    assert "".join(p.text for p in pieces) == written(TEMPLATES[name], messages, system)
+def test_pieces_add_up_to_the_rendered_text(messages, system):
+    for name, template in TEMPLATES.items():
+        pieces = render(template, messages, system=system)
+        assert "".join(p.text for p in pieces) == written(template, messages, system), name
 
 
-@pytest.mark.parametrize("name", NAMES)
-@given(messages=conversations(), train_on=st.sampled_from(["assistant", "last", "all"]))
-def test_what_is_trained_are_the_answers(name, messages, train_on):
-    template = TEMPLATES[name]
-    messages = [m._replace(calls=()) for m in messages]
-    pieces = render(template, messages, train_on=train_on, thinking="strip")
-    if train_on == "all":
-        assert all(p.trained for p in pieces)
-        return
+@given(messages=conversations(tools=False), train_on=st.sampled_from(["assistant", "last", "all"]))
+def test_what_is_trained_are_the_answers(messages, train_on):
     answers = messages[1::2] if train_on == "assistant" else messages[-1:]
-    alone = [
-        [p for p in render(template, [Message("user", "x"), a], thinking="strip") if p.trained]
-        for a in answers
-    ]
-    if template.efficient_eos:  # but for the last, an eos is a label, not a token
-        alone = [part[:-1] for part in alone[:-1]] + alone[-1:]
+    for name, template in TEMPLATES.items():
+        pieces = render(template, messages, train_on=train_on, thinking="strip")
+        trained = [p for p in pieces if p.trained]
+        if train_on == "all":
+            assert len(trained) == len(pieces), name
+            continue
+        alone = [
+            [p for p in render(template, [Message("user", "x"), a], thinking="strip") if p.trained]
+            for a in answers
+        ]
         labels = [p.label for p in pieces if p.label]
-        assert len(labels) <= len(answers) - 1
-        assert set(labels) <= {template.eos}
-    assert [p for p in pieces if p.trained] == [p for part in alone for p in part]
+        if template.efficient_eos:  # but for the last, an eos is a label, not a token
+            alone = [part[:-1] for part in alone[:-1]] + alone[-1:]
+            assert labels == [template.eos] * len(labels), name
+        assert len(labels) <= (len(answers) - 1) * template.efficient_eos, name
+        assert trained == [p for part in alone for p in part], name
 
 
 @given(messages=conversations(), system=EVIL)

@@ -105,7 +105,7 @@ def _question(row: Row, joint: str) -> list[Message]:
 def _history(row: Row) -> list[Message]:
     turns = row.values.get("history")
     messages = []
-    for turn in turns if turns is not None else []:
+    for turn in turns if isinstance(turns, (list, tuple)) else [turns] * (turns is not None):
         pair = list(turn) if isinstance(turn, (list, tuple)) else [turn]
         if len(pair) != 2 or not all(isinstance(text, str) for text in pair):
             raise RowError(
