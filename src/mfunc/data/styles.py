@@ -105,7 +105,8 @@ def _question(row: Row, joint: str) -> list[Message]:
 def _history(row: Row) -> list[Message]:
     turns = row.values.get("history")
     messages = []
-    for turn in turns if isinstance(turns, (list, tuple)) else [turns] * (turns is not None):
+    listed: Any = turns if isinstance(turns, (list, tuple)) else [turns] * (turns is not None)
+    for turn in listed:
         pair = list(turn) if isinstance(turn, (list, tuple)) else [turn]
         if len(pair) != 2 or not all(isinstance(text, str) for text in pair):
             raise RowError(

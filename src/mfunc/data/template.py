@@ -50,7 +50,7 @@ class Piece(NamedTuple):
     label: str = ""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, cache_hash=True)
 class Template:
     """How messages become text. The formats of turns hold `{content}` once.
 
@@ -170,104 +170,128 @@ def render(
     trained = {"assistant": answers, "last": answers[-1:], "all": range(len(messages))}[train_on]
     pieces: list[Piece] = []
     for i in range(0, len(messages), 2):
-        source, target = _turn(template, messages[i : i + 2], system, i // 2, thinking)
-        if template.efficient_eos and source and i - 1 in trained and i not in trained:
-            source[0] = source[0]._replace(label=template.eos)
-        pieces += _train(source) if i in trained else source
-        pieces += _train(target) if i + 1 in trained else target
-    if template.efficient_eos and answers and len(messages) == answers[-1] + 1:
+        here = len(pieces)
+        pieces += _question(template, messages[i], system, i // 2, i in trained)
+        if template.efficient_eos and here < len(pieces) and i - 1 in trained and i not in trained:
+            pieces[here] = pieces[here]._replace(label=template.eos)
+        if i + 1 < len(messages):
+            missing, answer = _answer(template, messages[i + 1], thinking, i + 1 in trained)
+        else:
+            missing, answer = bool(template.thought) and thinking == "strip", []
+        if missing:
+            pieces += _write(_no_thought(template, (i + (thinking == "train")) in trained), {})
+        pieces += answer
+    if template.efficient_eos and messages and messages[-1].role == "assistant":
         pieces.append(Piece(template.eos, trained=True, special=True))
     return tuple(pieces)
 
 
-def _turn(
-    template: Template, turn: tuple[Message, ...], system: str, number: int, thinking: str
-) -> tuple[list[Piece], list[Piece]]:
-    """Pieces up to where the assistant begins, and pieces of the answer, if there is one."""
-    question, *answer = turn
-    form = template.user
-    if question.role == "observation" and template.observation:
-        form = template.observation
-    places = {"{content}": question.content, "{system}": system, "{idx}": str(number)}
-    source = []
-    if number:
-        source += _fill(template, template.separator, places)
-        form = form.replace("{system}", "")
-    else:
-        source += _fill(template, template.prefix, places)
-        opening = template.system.replace(CONTENT, "{system}") if system else ""
-        if "{system}" not in form:
-            source += _fill(template, opening, places)
-        form = form.replace("{system}", opening)
-    source += _fill(template, form, places)
-    missing, target = bool(template.thought) and thinking == "strip", list[Piece]()
-    if answer:
-        missing, target = _answer(template, answer[0], thinking)
-    nothing = template.no_thought or template.thought.replace(CONTENT, "")
-    empty = _fill(template, nothing, {}) if missing else []
-    return (source, empty + target) if thinking == "train" else (source + empty, target)
+def _question(
+    template: Template, message: Message, system: str, number: int, trained: bool
+) -> list[Piece]:
+    """Pieces up to where the assistant begins."""
+    plan = _question_plan(template, message.role, not number, bool(system), trained)
+    places = {"{content}": message.content, "{system}": system, "{idx}": str(number)}
+    return _write(plan, places, trained)
 
 
-def _answer(template: Template, message: Message, thinking: str) -> tuple[bool, list[Piece]]:
+def _answer(
+    template: Template, message: Message, thinking: str, trained: bool
+) -> tuple[bool, list[Piece]]:
     """Whether a thought is missing, and the pieces of an answer."""
-    form = template.assistant
-    content = message.content
-    if message.calls:
+    _, content, calls, thought = message
+    if calls:
         if not template.call:
             raise ValueError("the template writes no calls of tools, but an answer has some")
-        form = template.function or template.assistant
-        content += "\n" * bool(content) + write_calls(template.call, message.calls)
-    thought = message.thought if thinking != "strip" else ""
-    if not template.thought:
-        if thought:
-            raise ValueError(
-                "an answer has a thought (reasoning_content), which the template cannot write; "
-                "leave thoughts out with thinking='strip'"
-            )
-        return False, _fill(template, form, {"{content}": content})
+        content += "\n" * bool(content) + write_calls(template.call, calls)
+    missing = False
+    if template.thought:
+        thought, content = _thought(template, content, thought, thinking)
+        missing = not thought and not any(
+            word.strip() in content for word in template.thought.split(CONTENT)
+        )
+    elif thought and thinking != "strip":
+        raise ValueError(
+            "an answer has a thought (reasoning_content), which the template cannot write; "
+            "leave thoughts out with thinking='strip'"
+        )
+    plan = _answer_plan(template, bool(calls), bool(template.thought and thought), trained)
+    return missing, _write(plan, {"{content}": content, "{thought}": thought}, trained)
+
+
+def _thought(template: Template, content: str, thought: str, thinking: str) -> tuple[str, str]:
+    """The thought before an answer, given apart or spelled in it, and the rest."""
     opened, closed = template.thought.split(CONTENT)
     if thinking == "strip":
         content = re.sub(f"{re.escape(opened)}.*?{re.escape(closed)}", "", content, flags=re.S)
-        content = content.lstrip("\n")
-    elif not thought and content.startswith(opened) and closed in content:
+        return "", content.lstrip("\n")
+    if not thought and content.startswith(opened) and closed in content:
         thought, _, content = content.removeprefix(opened).partition(closed)
-    if thought:
-        form = form.replace(CONTENT, template.thought.replace(CONTENT, "{thought}") + CONTENT)
-    missing = not thought and not any(word.strip() in content for word in (opened, closed))
-    return missing, _fill(template, form, {"{content}": content, "{thought}": thought})
+    return thought, content
 
 
 def _system(template: Template, system: str, tools: Sequence[Mapping[str, Any]]) -> str:
     """The system text, and the tools behind it."""
     system = system or template.default_system
-    written = write_tools(template.tools, tools)
+    written = write_tools(template.tools, tools) if tools else ""
     return system + written if system else written.lstrip("\n")
 
 
-def _train(pieces: list[Piece]) -> list[Piece]:
-    return [piece._replace(trained=True) for piece in pieces]
+# How a format is filled: pieces that are always the same, and texts with places to fill.
+Plan = tuple["Piece | list[str]", ...]
 
 
-def _fill(template: Template, form: str, places: Mapping[str, str]) -> list[Piece]:
-    """The pieces of one format; contents go in last and at once, so nothing in them is parsed."""
+def _write(plan: Plan, places: Mapping[str, str], trained: bool = False) -> list[Piece]:
+    """The pieces of a plan; contents go in last and at once, so nothing in them is parsed."""
     pieces = []
-    for parts, special in _parse(form, template.special, template.eos):
-        text = parts[0] if special else "".join([places.get(part, part) for part in parts])
-        if text:
-            pieces.append(Piece(text, False, special))
+    for part in plan:
+        if type(part) is Piece:  # faster than isinstance, where it is done most often
+            pieces.append(part)
+        elif text := "".join([places.get(each, each) for each in part]):
+            pieces.append(Piece(text, trained))
     return pieces
 
 
 @functools.lru_cache(maxsize=1024)
-def _parse(
-    form: str, special: tuple[str, ...], eos: str
-) -> tuple[tuple[tuple[str, ...], bool], ...]:
+def _question_plan(template: Template, role: str, first: bool, system: bool, trained: bool) -> Plan:
+    form = template.user
+    if role == "observation" and template.observation:
+        form = template.observation
+    if not first:
+        forms = [template.separator, form.replace("{system}", "")]
+    else:
+        opening = template.system.replace(CONTENT, "{system}") if system else ""
+        before = opening if "{system}" not in form else ""
+        forms = [template.prefix, before, form.replace("{system}", opening)]
+    return tuple(part for each in forms for part in _parse(template, each, trained))
+
+
+@functools.lru_cache(maxsize=1024)
+def _answer_plan(template: Template, calls: bool, thought: bool, trained: bool) -> Plan:
+    form = template.assistant
+    if calls and template.function:
+        form = template.function
+    if thought:
+        form = form.replace(CONTENT, template.thought.replace(CONTENT, "{thought}") + CONTENT)
+    return _parse(template, form, trained)
+
+
+@functools.lru_cache(maxsize=1024)
+def _no_thought(template: Template, trained: bool) -> Plan:
+    return _parse(template, template.no_thought or template.thought.replace(CONTENT, ""), trained)
+
+
+def _parse(template: Template, form: str, trained: bool) -> Plan:
     """Cut a format into special tokens and texts, these into what is written and places."""
-    names = {"{bos}": "bos", "{eos}": eos, **{name: name for name in special}}
+    names = {"{bos}": "bos", "{eos}": template.eos, **{name: name for name in template.special}}
     longest_first = sorted(names, key=len, reverse=True)
     parts = re.split("(" + "|".join(map(re.escape, longest_first)) + ")", form)
     return tuple(
-        ((names[part],), True) if part in names else (tuple(PLACES.split(part)), False)
+        Piece(names[part], trained, True)
+        if part in names
+        else PLACES.split(part)
+        if PLACES.search(part)
+        else Piece(part, trained)
         for part in parts
         if part
     )
