@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 import mfunc.data as md
-from mfunc.data import TEMPLATES, Message, Template, chat, render
+from mfunc.data import TEMPLATES, Message, Piece, Template, chat, conversations, render
 
 ROWS = {
     "instruction": ["Add.", "Say hi."],
@@ -54,8 +54,75 @@ def test_history_is_earlier_turns():
     with pytest.raises(ValueError, match=r"row 0: 'history' holds \['Q1'\], but must be a list of"):
         ALPACA(rows)
     rows["history"] = ["Q1"]
-    with pytest.raises(ValueError, match="'history' holds 'Q', but must be a list of"):
+    with pytest.raises(ValueError, match="'history' holds 'Q1', but must be a list of"):
         ALPACA(rows)
+
+
+DIALOGUE = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
+
+
+def test_conversations_and_render_are_chat():
+    rows = {"conversations": [DIALOGUE], "system": ["Be kind."], "_origin": ["x"]}
+    read = conversations(style="sharegpt")(rows)
+    assert read == {
+        "messages": [(Message("user", "Hi"), Message("assistant", "Hello"))],
+        "system": ["Be kind."],
+        "tools": [()],
+        "_origin": ["x"],
+    }
+    pieces = render(TEMPLATES["qwen"], read["messages"][0], system="Be kind.")
+    assert chat(style="sharegpt", template="qwen")(rows) == {"pieces": [pieces], "_origin": ["x"]}
+
+
+def test_tools_that_the_template_cannot_write_are_no_fault_of_the_row():
+    """So it is an error even where invalid rows are dropped; MindSpeed loses the tools silently."""
+    rows = {"conversations": [DIALOGUE], "tools": ['[{"name": "f"}]']}
+    with pytest.raises(
+        ValueError, match="chat: row 0: the template's tool format 'glm4' is not known; known are"
+    ):
+        chat(style="sharegpt", template="glm4", invalid="drop")(rows)
+
+
+def test_turns_that_only_the_template_refuses_are_invalid_too():
+    turn = {"role": "user", "content": "Q"}
+    rows = {"messages": [[turn, turn, {"role": "assistant", "content": "A"}]]}
+    assert len(conversations(style="openai")(rows)["messages"][0]) == 3
+    with pytest.raises(ValueError, match="row 0: message 1 is of role 'user', but must be of 'ass"):
+        chat(style="openai", template="qwen")(rows)
+    out, counts = md.counted(chat(style="openai", template="qwen", invalid="drop"), rows)
+    assert out["pieces"] == []
+    assert counts["chat.dropped.roles_out_of_turn"] == 1
+
+
+def test_append_eos_is_the_templates():
+    rows = {"instruction": ["Q"], "output": ["A"]}
+    plain = chat(style="alpaca", template="qwen")(rows)["pieces"][0]
+    ended = chat(style="alpaca", template="qwen", append_eos=True)(rows)["pieces"][0]
+    assert ended == (*plain, Piece("<|im_end|>", trained=True, special=True))
+
+
+def test_pairs_train_the_last_answer_unless_told_otherwise():
+    rows = {
+        "instruction": ["Q2"],
+        "chosen": ["good"],
+        "rejected": ["bad"],
+        "history": [[["Q1", "A1"]]],
+        "_origin": ["x"],
+    }
+    out = chat(style="pairwise", template="alpaca")(rows)
+    assert list(out) == ["chosen_pieces", "rejected_pieces", "_origin"]
+    trained = [[p.text for p in out[name][0] if p.trained] for name in list(out)[:2]]
+    assert trained == [["good", "eos"], ["bad", "eos"]]
+    both = chat(style="pairwise", template="alpaca", train_on="assistant")(rows)
+    assert [p.text for p in both["chosen_pieces"][0] if p.trained] == ["A1", "eos", "good", "eos"]
+
+
+def test_the_names_of_map_keys_are_understood():
+    rows = {"q": ["Add."], "x": ["1, 2"], "a": ["3"]}
+    named = chat(
+        style="alpaca", template="alpaca", fields={"prompt": "q", "query": "x", "response": "a"}
+    )
+    assert named(rows)["pieces"] == ALPACA(ROWS)["pieces"][:1]
 
 
 def test_prompt_only_needs_no_output():
@@ -113,13 +180,54 @@ def test_missing_columns_are_named():
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"style": "sharegpt"}, ValueError, "style must be one of 'alpaca', got 'sharegpt'"),
+        (
+            {"style": "sharegtp"},
+            ValueError,
+            "style must be one of 'alpaca'.*did you mean 'sharegpt'",
+        ),
         ({"template": "qwne"}, ValueError, "template must be one of .*did you mean 'qwen'"),
         ({"template": 3}, TypeError, "template must be a name or a Template, got 3"),
-        ({"train_on": "user"}, ValueError, "train_on must be one of 'assistant', 'all'"),
+        ({"train_on": "user"}, ValueError, "train_on must be one of 'assistant', 'last', 'all'"),
         ({"fields": {"imput": "x"}}, ValueError, "unknown field 'imput'; did you mean 'input'"),
         ({"system": 3}, TypeError, "system must be text, got 3"),
         ({"prompt_only": 1}, TypeError, "prompt_only must be True or False"),
+        (
+            {"prompt_only": True, "append_eos": True},
+            ValueError,
+            "append_eos=True would end a prompt",
+        ),
+        ({"thinking": "no"}, ValueError, "thinking must be one of 'keep', 'train', 'strip'"),
+        (
+            {"thinking": "train"},
+            ValueError,
+            "thinking='train', but the template writes no thoughts",
+        ),
+        ({"invalid": "skip"}, ValueError, "invalid must be one of 'error', 'drop', got 'skip'"),
+        ({"tags": {"user_tag": "x"}}, ValueError, "unknown tag 'user_tag'; this style has none"),
+        ({"parse_special": "<s>"}, TypeError, "parse_special must be names of special tokens"),
+        ({"parse_special": [""]}, TypeError, "parse_special must be names of special tokens"),
+        ({"style": "text"}, ValueError, r"no turns; use conversations\(style='text'\)"),
+        ({"style": "pairwise", "prompt_only": True}, ValueError, "'pairwise' have no prompt_only"),
+        (
+            {"style": "sharegpt", "tags": {"user": "x"}},
+            ValueError,
+            "unknown tag 'user'; did you mean 'user_tag'",
+        ),
+        (
+            {"style": "sharegpt", "tags": {"user_tag": 3}},
+            TypeError,
+            "tag 'user_tag' must be text, got 3",
+        ),
+        (
+            {"style": "sharegpt", "tags": {"user_tag": "gpt"}},
+            ValueError,
+            "'gpt' cannot be both user and assistant",
+        ),
+        (
+            {"fields": {"prompt": "a", "instruction": "b"}},
+            ValueError,
+            "field twice: 'instruction'",
+        ),
     ],
 )
 def test_settings_are_checked_when_built(settings, error, message):

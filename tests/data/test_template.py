@@ -1,44 +1,14 @@
 from __future__ import annotations
 
-import json
-
 import attrs
 import pytest
 
 import mfunc.data as md
 from mfunc.data import Message, Piece, Template, render
+from mfunc.data.template import parse_special_names
 
 QA = [Message("user", "U1"), Message("assistant", "A1")]
 TWO = [*QA, Message("user", "U2"), Message("assistant", "A2")]
-
-
-def segments(pieces, eos):
-    """[[how, text], ...] with neighbours joined, as the reference table writes them."""
-    out: list[list[str]] = []
-    for piece in pieces:
-        how = "train" if piece.trained else "masked"
-        text = piece.text
-        if piece.special:
-            text = "{bos}" if text == "bos" else "{eos}" if text in ("eos", eos) else text
-        if out and out[-1][0] == how:
-            out[-1][1] += text
-        else:
-            out.append([how, text])
-    return out
-
-
-@pytest.mark.parametrize("name", sorted(md.TEMPLATES))
-@pytest.mark.parametrize("system", ["SYS", ""])
-def test_agrees_with_mindspeed(name, system, shared):
-    """Every template, two turns, with and without system text: the same text, the same training."""
-    table = json.loads((shared / "golden/mindspeed/templates_summary.json").read_text())
-    reference = table["mindspeed_v2.1.0"]["templates"][name]
-    eos = reference["stop_words"][0] if reference["replace_eos"] else "eos"
-    expected = reference["render_2turn_system" if system else "render_2turn_nosystem"]
-    ours = segments(render(md.TEMPLATES[name], TWO, system=system), eos)
-    # The reference writes an ended turn {eos} where training ends and by its name elsewhere.
-    written = [[how, text.replace("{eos}", eos)] for how, text in ours]
-    assert written == [[how, text.replace("{eos}", eos)] for how, text in expected]
 
 
 def test_nothing_in_a_message_is_parsed():
@@ -92,3 +62,96 @@ def test_special_names_that_begin_alike():
 def test_formats_hold_the_content_once(user):
     with pytest.raises(ValueError, match=r"user holds '\{content\}' [02] times, but must once"):
         Template(user=user, assistant="{content}")
+
+
+def test_formats_that_may_be_empty_hold_the_content_once_too():
+    with pytest.raises(ValueError, match=r"observation holds '\{content\}' 0 times"):
+        Template(user="{content}", assistant="{content}", observation="x")
+    with pytest.raises(ValueError, match=r"call must hold '\{name\}' and '\{arguments\}', or"):
+        Template(user="{content}", assistant="{content}", call="{name}")
+
+
+THINKS = Template(user="{content}>", assistant="{content}.", thought="(think:{content})")
+
+
+@pytest.mark.parametrize(
+    ("thinking", "content", "texts"),
+    [
+        ("keep", "(think:hm)A", ["Q>", "+(think:hm)A."]),
+        ("keep", "A", ["Q>", "(think:)", "+A."]),
+        ("train", "(think:hm)A", ["Q>", "+(think:hm)A."]),
+        ("train", "A", ["Q>", "+(think:)", "+A."]),
+        ("strip", "(think:hm)A", ["Q>", "(think:)", "+A."]),
+        ("strip", "A", ["Q>", "(think:)", "+A."]),
+    ],
+)
+def test_thinking(thinking, content, texts):
+    messages = [Message("user", "Q"), Message("assistant", content)]
+    pieces = render(THINKS, messages, thinking=thinking)
+    assert ["+" * p.trained + p.text for p in pieces] == texts
+    prompt = render(THINKS, messages[:1], thinking=thinking)
+    assert pieces[: len(prompt)] == prompt
+
+
+def test_a_thought_beside_the_answer_is_written_as_the_template_says():
+    messages = [Message("user", "Q"), Message("assistant", "A", thought="hm")]
+    assert render(THINKS, messages)[-1].text == "(think:hm)A."
+    assert [p.text for p in render(THINKS, messages, thinking="strip")] == ["Q>", "(think:)", "A."]
+    plain = attrs.evolve(THINKS, thought="")
+    with pytest.raises(ValueError, match=r"an answer has a thought .* thinking='strip'"):
+        render(plain, messages)
+    assert render(plain, messages, thinking="strip")[-1].text == "A."
+
+
+def test_special_tokens_of_a_thought():
+    oss = md.TEMPLATES["gpt_oss"]
+    spelled = oss.thought.replace("{content}", "hm") + "A"
+    direct = render(oss, [QA[0], Message("assistant", "A", thought="hm")])
+    assert render(oss, [QA[0], Message("assistant", spelled)]) == direct
+    assert Piece("<|channel|>", trained=True, special=True) in direct
+
+
+def test_train_on_the_last_answer():
+    assert [p.text for p in render(md.TEMPLATES["alpaca"], TWO, train_on="last") if p.trained] == [
+        "A2",
+        "eos",
+    ]
+
+
+def test_efficient_eos_labels_what_comes_after_a_trained_answer():
+    glm = md.TEMPLATES["glm4"]
+    assert [(p.text, p.label) for p in render(glm, TWO) if p.label] == [("<|user|>", "eos")]
+    assert not any(p.label for p in render(glm, TWO, train_on="last"))
+    assert not any(p.label for p in render(glm, TWO, train_on="all"))
+    assert render(glm, TWO)[-1] == Piece("eos", trained=True, special=True)
+    assert render(glm, TWO[:3])[-1] == Piece("<|assistant|>", special=True)
+    bare = Template(user="{content}", assistant="{content}", efficient_eos=True)
+    empty = [QA[0], QA[1], Message("user", ""), QA[1]]
+    assert [p.label for p in render(bare, empty)] == ["", "", "", ""], "no token to label"
+
+
+def test_placeholders_in_texts_stay_text():
+    evil = "{system}{content}{idx}{thought}{eos}"
+    messages = [Message("user", evil), Message("assistant", evil, thought=evil)]
+    text = "".join(p.text for p in render(THINKS, messages, system=evil))
+    assert text == f"{evil}{evil}>(think:{evil}){evil}."
+
+
+def test_tools_stand_behind_the_system_text():
+    tools = ({"name": "f"},)
+    told = render(md.TEMPLATES["qwen"], QA, tools=tools)[1].text
+    assert told.startswith("system\nYou are a helpful assistant.You have access to the following")
+    own = render(md.TEMPLATES["qwen3"], QA, tools=tools)[1].text
+    assert own.startswith("system\n# Tools\n\nYou may call")
+
+
+def test_cutting_where_texts_spell_special_tokens():
+    pieces = [Piece("a<x><xy>b", True, label="eos"), Piece("<x>", special=True), Piece("c")]
+    assert parse_special_names(pieces, ("<x>", "<xy>")) == (
+        Piece("a", True, label="eos"),
+        Piece("<x>", True, True),
+        Piece("<xy>", True, True),
+        Piece("b", True),
+        Piece("<x>", special=True),
+        Piece("c"),
+    )

@@ -120,6 +120,25 @@ def pieces(draw) -> dict[str, Any]:
 
 
 @st.composite
+def dialogues(draw) -> dict[str, Any]:
+    """ShareGPT rows, most of them conversations."""
+    text = st.text(max_size=6)
+    turn = st.fixed_dictionaries({"from": st.sampled_from(["human", "gpt"]), "value": text})
+    pair = st.tuples(text, text).map(
+        lambda qa: [{"from": "human", "value": qa[0]}, {"from": "gpt", "value": qa[1]}]
+    )
+    whole = st.lists(pair, min_size=1, max_size=3).map(lambda p: [m for pair in p for m in pair])
+    rows = draw(st.lists(st.one_of(whole, whole, st.lists(turn, max_size=3)), max_size=6))
+    return {"conversations": rows, "_origin": [f"line {i}" for i in range(len(rows))]}
+
+
+@st.composite
+def preferences(draw) -> dict[str, Any]:
+    rows = draw(alpaca_rows())
+    return {"instruction": rows["instruction"], "chosen": rows["input"], "rejected": rows["output"]}
+
+
+@st.composite
 def packed(draw) -> dict[str, Any]:
     return md.pack(12)(draw(samples()))
 
@@ -174,6 +193,29 @@ TABLE = {
     "wikitext": Row(lambda: md.wikitext(), wikis(), True),
     "wikitext file": Row(lambda: md.wikitext(unit="file"), wikis(), True),
     "ag_news": Row(lambda: md.ag_news(), news(), True),
+    "chat pairs": Row(
+        lambda: md.chat(style="pairwise", template="chatglm3"), preferences(), row_by_row=True
+    ),
+    "chat append_eos": Row(
+        lambda: md.chat(
+            style="sharegpt",
+            template="glm4_moe",
+            append_eos=True,
+            thinking="train",
+            invalid="drop",
+            parse_special=["<|user|>"],
+        ),
+        dialogues(),
+        row_by_row=True,
+    ),
+    "conversations": Row(
+        lambda: md.conversations(style="sharegpt", tags={"user_tag": "human"}, invalid="drop"),
+        dialogues(),
+        row_by_row=True,
+    ),
+    "conversations text": Row(
+        lambda: md.conversations(style="text", invalid="drop"), texts(), row_by_row=True
+    ),
     "tokenize text": Row(lambda: md.tokenize(Characters()), texts(), row_by_row=True),
     "tokenize pieces": Row(
         lambda: md.tokenize(Characters(), prepend_bos=True), pieces(), row_by_row=True

@@ -11,9 +11,11 @@ from mfunc.data import indexed, mindrecord
 from mfunc.data.batch import batch, repeat_to_multiple, shuffle, skip, take
 from mfunc.data.buckets import BatchPlan, batch_by_length, length_batches
 from mfunc.data.cache import cache_key, cached
+from mfunc.data.chat_template import ChatTemplate, hf_template, render_chat_template
 from mfunc.data.columns import Columns, concat
 from mfunc.data.compose import Transform, carry, compose, counted, pipe, transform
-from mfunc.data.conversations import alpaca_conversations, belle_conversations
+from mfunc.data.conversation import conversations, invalid_rows
+from mfunc.data.conversion import alpaca_conversations, belle_conversations
 from mfunc.data.corpora import ag_news, squad, wikitext
 from mfunc.data.cut import infer_max_len, infer_seqlen, truncate
 from mfunc.data.difference import Difference, diff
@@ -21,18 +23,22 @@ from mfunc.data.fields import MapKeys, map_keys
 from mfunc.data.instruct import chat
 from mfunc.data.map_functions import sft
 from mfunc.data.mask import actual_seq_len, position_ids, segment_mask, zigzag_mask
+from mfunc.data.messages import Call, Message
 from mfunc.data.pack import pack, rows, unpack
 from mfunc.data.pad import pad_to_divisor
 from mfunc.data.plan import Plan, pack_plan
 from mfunc.data.ragged import Ragged
 from mfunc.data.read import read
-from mfunc.data.template import TEMPLATES, Message, Piece, Template, render
+from mfunc.data.template import Piece, Template, render
+from mfunc.data.templates import TEMPLATES
 from mfunc.data.tokenize import tokenize
 from mfunc.data.tokenizers import HFTokenizer, SentencePiece, hf_tokenizer, sentencepiece
 
 __all__ = [
     "TEMPLATES",
     "BatchPlan",
+    "Call",
+    "ChatTemplate",
     "Columns",
     "Difference",
     "HFTokenizer",
@@ -56,12 +62,15 @@ __all__ = [
     "chat",
     "compose",
     "concat",
+    "conversations",
     "counted",
     "diff",
+    "hf_template",
     "hf_tokenizer",
     "indexed",
     "infer_max_len",
     "infer_seqlen",
+    "invalid_rows",
     "length_batches",
     "map_keys",
     "mindrecord",
@@ -72,6 +81,7 @@ __all__ = [
     "position_ids",
     "read",
     "render",
+    "render_chat_template",
     "repeat_to_multiple",
     "rows",
     "segment_mask",

@@ -1,83 +1,35 @@
-"""Rows of instruction data to conversations, rendered by a template into pieces."""
+"""Rows of instruction data to pieces of text: conversations, written by a template."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from mfunc.data.check import choice, flag, nearest
-from mfunc.data.columns import ORIGIN, Columns, num_rows, origin_of, row_name
-from mfunc.data.compose import Apply, transform
-from mfunc.data.template import TEMPLATES, Message, Template, render
-
-
-class Style(NamedTuple):
-    """What rows look like, and how one of them becomes (system text, messages)."""
-
-    fields: tuple[str, ...]
-    prompt: tuple[str, ...]  # fields that even a prompt needs
-    answer: tuple[str, ...]  # fields that a whole conversation needs besides
-    conversation: Callable[[Columns, int, Mapping[str, str], bool], tuple[str, list[Message]]]
-
-
-def _alpaca(
-    columns: Columns, row: int, names: Mapping[str, str], prompt_only: bool
-) -> tuple[str, list[Message]]:
-    """System text and messages of one row."""
-
-    def text(field: str, required: bool = False) -> str:
-        column = columns.get(names[field])
-        value = None if column is None else column[row]
-        if value is None and not required:
-            return ""
-        if not isinstance(value, str):
-            seen = "is missing" if value is None else f"is {value!r} ({type(value).__name__})"
-            raise ValueError(
-                f"chat: {row_name(columns, row)}: {names[field]!r} {seen}, but must be text"
-            )
-        return value
-
-    question = "\n".join(part for part in (text("instruction", True), text("input")) if part)
-    messages = [*_history(columns, row, names["history"]), Message("user", question)]
-    if not prompt_only:
-        messages.append(Message("assistant", text("output", True)))
-    return text("system"), messages
-
-
-def _history(columns: Columns, row: int, name: str) -> list[Message]:
-    """Earlier turns of one row."""
-    turns = columns[name][row] if name in columns else None
-    messages = []
-    for turn in turns or []:
-        pair = list(turn) if isinstance(turn, (list, tuple)) else [turn]
-        if len(pair) != 2 or not all(isinstance(text, str) for text in pair):
-            raise ValueError(
-                f"chat: {row_name(columns, row)}: {name!r} holds {turn!r}, "
-                "but must be a list of [question, answer]"
-            )
-        messages += [Message("user", pair[0]), Message("assistant", pair[1])]
-    return messages
-
-
-STYLES = {
-    "alpaca": Style(
-        fields=("instruction", "input", "output", "system", "history"),
-        prompt=("instruction",),
-        answer=("output",),
-        conversation=_alpaca,
-    ),
-}
+from mfunc.data.chat_template import ChatTemplate, render_chat_template
+from mfunc.data.check import choice, flag
+from mfunc.data.columns import Columns
+from mfunc.data.compose import Apply, Counts, transform
+from mfunc.data.conversation import INVALID, reader_of, valid
+from mfunc.data.messages import Conversation
+from mfunc.data.template import THINKING, TRAIN_ON, Piece, Template, parse_special_names, render
+from mfunc.data.templates import TEMPLATES
+from mfunc.data.tokenize import PAIR
 
 
 @transform
 def chat(
     *,
     style: str,
-    template: str | Template,
+    template: str | Template | ChatTemplate,
     fields: Mapping[str, str] | None = None,
+    tags: Mapping[str, str] | None = None,
     system: str | None = None,
-    train_on: str = "assistant",
+    train_on: str | None = None,
+    thinking: str = "keep",
     prompt_only: bool = False,
+    append_eos: bool = False,
+    parse_special: Sequence[str] = (),
+    invalid: str = "error",
 ) -> Apply:
     r"""Turn raw rows into pieces of text, each trained or not, as a template writes them.
 
@@ -85,24 +37,31 @@ def chat(
         out  pieces [('Below is ...\n\n', '### Instruction:\nAdd.\n1, 2\n\n### Response:\n',
                       '3' trained, eos trained)]
 
-    Style `"alpaca"`: columns `instruction`, `output`; and if there are any, `input` (joined to the
-    instruction by a newline), `system` and `history` (earlier turns, `[[question, answer], ...]`).
-    Other columns are not carried on, but for `_origin`.
+    It is `conversations` and then `render`. Columns that these do not read are not carried on, but
+    for `_origin`.
 
     Args:
-      style: what the rows look like; `"alpaca"`.
-      template: a name in `TEMPLATES`, or a `Template`.
-      fields: where the rows use other names: `{"instruction": "question", "output": "answer"}`.
+      style: what the rows look like, see `conversations`.
+      template: a name in `TEMPLATES`, a `Template`, or a tokenizer's own by `hf_template(path)`.
+      fields: where columns have other names, see `conversations`.
+      tags: where messages do, see there.
       system: system text for rows without their own; by default the template's.
-      train_on: `"assistant"` (every answer and what ends it) or `"all"`.
-      prompt_only: leave the last answer out, for generating one; `output` is then not needed.
+      train_on: `"assistant"` (every answer and what ends it), `"last"` (the last answer) or
+        `"all"`. By default every answer, but the last of pairwise rows.
+      thinking: `"keep"`, `"train"` or `"strip"`, see `render`.
+      prompt_only: leave the last answer out, for generating one; rows need none then.
+      append_eos: end every sample with one more eos, the template's (MindSpeed's `--append-eod`).
+      parse_special: names of special tokens that messages may spell, as MindSpeed and LLaMA-Factory
+        let them. Whoever writes a message can then end its turn: only for equality with those.
+      invalid: what becomes of rows that are no conversation, or none that the template can write.
 
     Returns:
-      A transform to the column `pieces`: a tuple of `Piece` for every row.
+      A transform to the column `pieces`, a tuple of `Piece` for every row; for pairwise rows to
+      `chosen_pieces` and `rejected_pieces`. `counted` tells `rows, dropped, dropped.<reason>`.
 
     Raises:
-      ValueError: when built, for an unknown style, template or field; for a missing column; naming
-        the row, for a missing or non-string value.
+      ValueError: when built, for an unknown style, template, field or tag; for a missing column;
+        naming the row, for an invalid one, and for tools that the template cannot write.
 
     Laws:
       row by row; the pieces with `prompt_only` are the first pieces without it.
@@ -117,54 +76,72 @@ def chat(
       True 'eos'
 
     Source:
-      Stanford Alpaca rows; rendered as by MindSpeed-LLM v2.1.0 `AlpacaStyleInstructionHandler`.
+      MindSpeed-LLM v2.1.0, the handlers of Alpaca, ShareGPT and pairwise rows.
     """
-    choice("chat", "style", style, STYLES)
-    choice("chat", "train_on", train_on, ("assistant", "all"))
-    flag("chat", "prompt_only", prompt_only)
-    kind = STYLES[style]
-    names = _field_names(fields, kind.fields)
-    needed = kind.prompt if prompt_only else kind.prompt + kind.answer
-    form = template if isinstance(template, Template) else TEMPLATES[_template_name(template)]
+    choice("chat", "invalid", invalid, INVALID)
+    train_on = _train_on(train_on, style)
+    form = _form(template, thinking)
+    reader = reader_of("chat", style, fields, tags, prompt_only)
+    if style == "text":
+        raise ValueError("chat: rows of text have no turns; use conversations(style='text')")
     if system is not None and not isinstance(system, str):
         raise TypeError(f"chat: system must be text, got {system!r}")
+    if flag("chat", "append_eos", append_eos) and prompt_only:
+        raise ValueError("chat: append_eos=True would end a prompt; leave it out")
+    one = _writer(form, system or "", train_on, thinking, append_eos, _names(parse_special))
 
-    def apply(columns: Columns) -> Columns:
-        count = num_rows("chat", columns)
-        if count:
-            _require_columns(columns, names, {*needed, *(fields or {})})
-        pieces = []
-        for row in range(count):
-            own, messages = kind.conversation(columns, row, names, prompt_only)
-            pieces.append(render(form, messages, system=own or system or "", train_on=train_on))
-        return {"pieces": pieces, **origin_of(columns)}
+    def apply(columns: Columns) -> tuple[Columns, Counts]:
+        read, out, counts = valid(reader, columns, invalid, lambda both: tuple(map(one, both)))
+        sides = PAIR if style == "pairwise" else ("",)
+        made = {f"{side}pieces": [each[k] for each in read] for k, side in enumerate(sides)}
+        return {**made, **out}, counts
 
     return apply
 
 
-def _field_names(fields: Mapping[str, str] | None, known: tuple[str, ...]) -> dict[str, str]:
-    """Column name of every field of a style."""
-    for name in fields or {}:
-        if name not in known:
-            raise ValueError(
-                f"chat: unknown field {name!r}{nearest(name, known)}; fields are {', '.join(known)}"
-            )
-    return {name: (fields or {}).get(name, name) for name in known}
+def _writer(
+    form: Template | ChatTemplate,
+    system: str,
+    train_on: str,
+    thinking: str,
+    append_eos: bool,
+    names: tuple[str, ...],
+) -> Callable[[Conversation], tuple[Piece, ...]]:
+    """What turns a conversation into pieces."""
+    write: Any = render if isinstance(form, Template) else render_chat_template
+    end = (Piece(form.eos, trained=True, special=True),) * append_eos
+
+    def one(conversation: Conversation) -> tuple[Piece, ...]:
+        messages, own, tools = conversation
+        pieces = write(
+            form, messages, system=own or system, tools=tools, train_on=train_on, thinking=thinking
+        )
+        return (parse_special_names(pieces, names) if names else pieces) + end
+
+    return one
 
 
-def _template_name(template: object) -> str:
-    if not isinstance(template, str):
+def _train_on(train_on: str | None, style: str) -> str:
+    if train_on is None:
+        return "last" if style == "pairwise" else "assistant"
+    return choice("chat", "train_on", train_on, TRAIN_ON)
+
+
+def _form(template: Any, thinking: str) -> Template | ChatTemplate:
+    """The template meant, checked against how its thoughts are to be written."""
+    choice("chat", "thinking", thinking, THINKING)
+    if isinstance(template, ChatTemplate):
+        return template
+    if not isinstance(template, (str, Template)):
         raise TypeError(f"chat: template must be a name or a Template, got {template!r}")
-    return choice("chat", "template", template, TEMPLATES)
+    if isinstance(template, str):
+        template = TEMPLATES[choice("chat", "template", template, TEMPLATES)]
+    if thinking == "train" and not template.thought:
+        raise ValueError("chat: thinking='train', but the template writes no thoughts")
+    return template
 
 
-def _require_columns(columns: Columns, names: Mapping[str, str], required: set[str]) -> None:
-    """The columns that a style cannot do without, or that the caller named."""
-    for field in (name for name in names if name in required):
-        if names[field] not in columns:
-            have = [name for name in columns if name != ORIGIN]
-            raise ValueError(
-                f"chat: {row_name(columns, 0)} has no {names[field]!r}"
-                f"{nearest(names[field], have)}; columns are {', '.join(have)}; "
-                f"map another with fields={{{field!r}: ...}}"
-            )
+def _names(names: Any) -> tuple[str, ...]:
+    if isinstance(names, str) or not all(isinstance(name, str) and name for name in names):
+        raise TypeError(f"chat: parse_special must be names of special tokens, got {names!r}")
+    return tuple(names)

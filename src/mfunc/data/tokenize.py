@@ -14,6 +14,7 @@ from mfunc.data.compose import Apply, Counts, transform
 from mfunc.data.ragged import Ragged, offsets_of
 from mfunc.data.template import Piece
 
+PAIR = ("chosen_", "rejected_")  # the two sides of a row of preferences
 BOS, EOS = Piece("bos", special=True), Piece("eos", trained=True, special=True)
 
 
@@ -40,7 +41,8 @@ def tokenize(tokenizer: Any, *, append_eos: bool | None = None, prepend_bos: boo
 
     Returns:
       A transform to the columns `input_ids` and `labels` (Ragged int32), and `_origin`. Plain text
-      is trained throughout. `counted` tells `samples, tokens, trained`.
+      is trained throughout. Pairs (`chosen_pieces`, `rejected_pieces`) give `chosen_input_ids` and
+      so on. `counted` tells `samples, tokens, trained`.
 
     Raises:
       TypeError: when built, if the tokenizer has no `encode`.
@@ -48,7 +50,8 @@ def tokenize(tokenizer: Any, *, append_eos: bool | None = None, prepend_bos: boo
         an id outside the vocabulary; for a special token that the tokenizer lacks.
 
     Laws:
-      row by row; a label is -100 or its token; ids of a prompt are the first ids of the whole.
+      row by row; a label is -100 or its token, or what `Piece.label` says; ids of a prompt are the
+      first ids of the whole.
 
     Example:
       >>> class Characters:
@@ -74,52 +77,54 @@ def tokenize(tokenizer: Any, *, append_eos: bool | None = None, prepend_bos: boo
     flag("tokenize", "prepend_bos", prepend_bos)
 
     def apply(columns: Columns) -> tuple[Columns, Counts]:
-        rows = _pieces(columns)
-        eos = "text" in columns if append_eos is None else append_eos
-        if eos or prepend_bos:
-            head, tail = (BOS,) * prepend_bos, (EOS,) * eos
-            rows = [(*head, *pieces, *tail) for pieces in rows]
-        ids, trained = _encode(tokenizer, rows, columns)
-        _refuse_foreign_ids(ids, getattr(tokenizer, "vocab_size", None), columns)
-        labels = np.where(trained, ids.values, np.int32(IGNORED_LABEL))
-        labels[ids.starts[ids.lengths > 0]] = IGNORED_LABEL
-        counts = {
-            "samples": len(ids),
-            "tokens": len(labels),
-            "trained": int((labels != IGNORED_LABEL).sum()),
-        }
-        samples = {"input_ids": ids, "labels": Ragged(labels, ids.offsets)}
+        samples: Columns = {}
+        counts: Counts = {"samples": 0, "tokens": 0, "trained": 0}
+        for side, rows in _pieces(columns).items():
+            eos = "text" in columns if append_eos is None else append_eos
+            if eos or prepend_bos:
+                head, tail = (BOS,) * prepend_bos, (EOS,) * eos
+                rows = [(*head, *pieces, *tail) for pieces in rows]
+            ids, labels = _encode(tokenizer, rows, columns)
+            _refuse_foreign_ids(ids, getattr(tokenizer, "vocab_size", None), columns)
+            samples[f"{side}input_ids"] = ids
+            samples[f"{side}labels"] = Ragged(labels, ids.offsets)
+            counts["samples"] += len(ids)
+            counts["tokens"] += len(labels)
+            counts["trained"] += int((labels != IGNORED_LABEL).sum())
         return {**samples, **origin_of(columns)}, counts
 
     return apply
 
 
-def _pieces(columns: Columns) -> Sequence[Sequence[Piece]]:
-    """The pieces of every row; a text is one trained piece."""
+def _pieces(columns: Columns) -> dict[str, Sequence[Sequence[Piece]]]:
+    """The pieces of every row, or of both sides of pairs; a text is one trained piece."""
     num_rows("tokenize", columns)
+    if all(f"{side}pieces" in columns for side in PAIR):
+        return {side: columns[f"{side}pieces"] for side in PAIR}
     if ("pieces" in columns) == ("text" in columns):
         raise ValueError(
             f"tokenize: needs one column, 'pieces' (put chat(...) before it) or 'text', "
             f"got {kinds(columns)}"
         )
     if "pieces" in columns:
-        return columns["pieces"]
+        return {"": columns["pieces"]}
     for row, text in enumerate(columns["text"]):
         if not isinstance(text, str):
             raise ValueError(
                 f"tokenize: {row_name(columns, row)}: 'text' is {text!r} "
                 f"({type(text).__name__}), but must be text"
             )
-    return [(Piece(text, trained=True),) for text in columns["text"]]
+    return {"": [(Piece(text, trained=True),) for text in columns["text"]]}
 
 
 def _encode(
     tokenizer: Any, rows: Sequence[Sequence[Piece]], columns: Columns
 ) -> tuple[Ragged, np.ndarray]:
-    """Ids of every row, and whether each is trained. A text that recurs is encoded once."""
+    """Ids and labels of every row. A text that recurs is encoded once."""
     pieces = list(chain.from_iterable(rows))
     texts = {piece.text: None for piece in pieces if not piece.special}
     names = {piece.text: None for piece in pieces if piece.special}
+    names.update({piece.label: None for piece in pieces if piece.label})
     _refuse_surrogates(texts, rows, columns)
     encoded = [*tokenizer.encode(list(texts)), *([_token_id(tokenizer, n)] for n in names)]
     if len(encoded) != len(texts) + len(names):
@@ -131,7 +136,12 @@ def _encode(
     flat = table[chosen]
     ends = offsets_of([len(row) for row in rows])
     trained = np.repeat(np.array([p.trained for p in pieces], bool), flat.lengths)
-    return Ragged(flat.values, flat.offsets[ends]), trained
+    labels = np.where(trained, flat.values, np.int32(IGNORED_LABEL))
+    for i in (i for i, piece in enumerate(pieces) if piece.label and len(flat[i])):
+        labels[flat.offsets[i]] = table[number[pieces[i].label, True]][0]
+    ids = Ragged(flat.values, flat.offsets[ends])
+    labels[ids.starts[ids.lengths > 0]] = IGNORED_LABEL
+    return ids, labels
 
 
 def _token_id(tokenizer: Any, name: str) -> int:

@@ -182,6 +182,12 @@ class HFTokenizer:
             return _known(getattr(self, f"{name}_id"), name, self.path)
         return _named("hf_tokenizer", self.path, name, self._model.get_vocab(True))
 
+    @property
+    def special(self) -> tuple[str, ...]:
+        """The texts that are special tokens, though `encode` reads them as text."""
+        added = self._model.get_added_tokens_decoder().values()
+        return tuple(token.content for token in added if token.special)
+
     def __repr__(self) -> str:
         return f"hf_tokenizer({self.path!r}, vocab_size={self.vocab_size})"
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mfunc.data.columns import ORIGIN, Columns, row_name, text_at, value_at
-from mfunc.data.conversations import alpaca_prompt
+from mfunc.data.conversion import alpaca_prompt
 
 Settings = Mapping[str, Any]
 Turn = tuple[str, str]  # "user" or "assistant", text
