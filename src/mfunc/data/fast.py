@@ -59,10 +59,11 @@ def gigatoken(model: Any) -> Fast:
     content = model.serialized_model_proto()  # of one piece: the package does not merge messages
     facts = model_facts(content)
     names = facts.spelt(CONTROL, UNKNOWN, USER_DEFINED)
-    if facts.maps_characters or facts.spelt(UNUSED) or any(re.search(r"\s", n) for n in names):
+    rewrites = facts.maps_characters or facts.removes_spaces
+    if rewrites or facts.spelt(UNUSED) or any(" " in name for name in names):
         raise ValueError(
-            "sentencepiece: fast=True is not exact for a model with a character map, unused pieces "
-            "or spaces in user-defined ones; leave it away"
+            "sentencepiece: fast=True is exact only for a model without character map, removal of "
+            "extra spaces, unused pieces and spaces in user-defined pieces; leave it away"
         )
     try:
         engine = package.Tokenizer.from_sentencepiece(content)

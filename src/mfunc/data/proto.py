@@ -1,4 +1,4 @@
-"""What a SentencePiece model file says of itself and the engine's own interface does not tell.
+"""What a SentencePiece model file says and the package's own interface does not tell.
 
 The package's reader of the format needs protobuf, which it does not bring along; the format is four
 kinds of fields, each behind its number.
@@ -13,12 +13,12 @@ import attrs
 
 MODEL, NORMALIZER = 2, 3  # fields of ModelProto; 1 is a piece
 UNIGRAM, BPE = 1, 2
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = range(1, 6)  # kinds of pieces; 6 is a byte
 
 
 @attrs.frozen
 class Facts:
-    """Of a model: how it encodes, what its normalizer does, its pieces with their kinds."""
+    """Of a model: how it encodes, what its normalizer does, its pieces (as messages, unread)."""
 
     is_bpe: bool
     space_is_suffix: bool
@@ -27,11 +27,12 @@ class Facts:
     dummy_prefix: bool
     removes_spaces: bool
     escapes_spaces: bool
-    pieces: tuple[tuple[str, int], ...]
+    pieces: tuple[bytes, ...]
 
     def spelt(self, *kinds: int) -> list[str]:
         """Pieces of some kinds, with a plain space for the space symbol."""
-        return [piece.replace("▁", " ") for piece, kind in self.pieces if kind in kinds]
+        pieces = (dict(_fields(piece)) for piece in self.pieces)
+        return [p[1].decode().replace("▁", " ") for p in pieces if p.get(3, NORMAL) in kinds]
 
 
 def model_facts(content: bytes) -> Facts:
@@ -44,8 +45,7 @@ def model_facts(content: bytes) -> Facts:
     pieces = []
     for number, value in _fields(content):
         if number == 1:
-            piece = dict(_fields(value))
-            pieces.append((piece.get(1, b"").decode(), piece.get(3, NORMAL)))
+            pieces.append(value)
         elif number in merged:
             merged[number].update(_fields(value))  # messages of one number are merged
     model, normalizer = merged[MODEL], merged[NORMALIZER]

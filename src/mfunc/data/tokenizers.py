@@ -1,7 +1,8 @@
 """Tokenizers as frozen values: SentencePiece models and Hugging Face `tokenizer.json` files.
 
 All that `tokenize` asks of a tokenizer is `encode(list[str])`, a list of id sequences; the
-attributes `vocab_size`, `bos_id`, `eos_id` and the method `token_id(name)` are used if it has them.
+attributes `vocab_size`, `bos_id`, `eos_id` and the methods `token_id(name)`, `encode_ragged(texts)`
+(a Ragged of the same ids: faster) are used if it has them.
 The ones made here are equal if their files are, can be hashed, and can be sent to other processes.
 
 `encode` reads text as text: whatever it contains, no special token comes of it.

@@ -20,14 +20,14 @@ stands before a word decides near ties in it by rounding; the same word may spli
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, pairwise
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, compress, pairwise
 from typing import Any
 
 import attrs
 import numpy as np
 
-from mfunc.data.proto import NORMAL, UNUSED, USER_DEFINED, model_facts
+from mfunc.data.proto import model_facts
 from mfunc.data.ragged import Ragged, offsets_of
 
 CHUNK = 1 << 17  # characters at a time: what a step makes stays in the CPU's cache
@@ -224,11 +224,14 @@ def remembering(model: Any, load: Callable[[bytes], Any]) -> Words | None:
     """
     content = model.serialized_model_proto()
     facts = model_facts(content)
-    if not facts.is_bpe or not facts.byte_fallback or facts.spelt(UNUSED):
+    every = list(range(model.vocab_size()))
+    if not facts.is_bpe or not facts.byte_fallback or any(model.is_unused(every)):
         return None
     if facts.space_is_suffix or not facts.escapes_spaces:
         return None
-    cuts, joined = _pairs(facts.spelt(NORMAL, USER_DEFINED))
+    other = zip(model.is_control(every), model.is_unknown(every), model.is_byte(every), strict=True)
+    pieces = compress(model.id_to_piece(every), (not any(kinds) for kinds in other))
+    cuts, joined = _pairs(piece.replace("▁", " ") for piece in pieces)
     return Words(
         engine=load(content + NO_NORMALIZER),
         normalizer=model if facts.maps_characters or facts.removes_spaces else None,
@@ -238,12 +241,12 @@ def remembering(model: Any, load: Callable[[bytes], Any]) -> Words | None:
     )
 
 
-def _pairs(pieces: list[str]) -> tuple[np.ndarray, np.ndarray]:
+def _pairs(pieces: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
     """Which two ASCII characters may be cut apart, and which other pairs may not."""
     cuts = np.zeros((256, 256), bool)
     cuts[:128, :128] = True
     joined = [0]  # never empty, so that it can be searched; no text has this pair: it is ASCII
-    for left, right in {pair for piece in pieces for pair in pairwise(piece)}:
+    for left, right in set(chain.from_iterable(map(pairwise, pieces))):
         if left.isascii() and right.isascii():
             cuts[ord(left), ord(right)] = False
         else:
