@@ -34,7 +34,8 @@ def tokenize(tokenizer: Any, *, append_eos: bool | None = None, prepend_bos: boo
 
     Args:
       tokenizer: has `encode(list[str])`, a list of id sequences, as `sentencepiece(path)` and
-        `hf_tokenizer(path)` have. For special tokens also `token_id(name)`.
+        `hf_tokenizer(path)` have. For special tokens also `token_id(name)`. If it has
+        `encode_ragged(list[str])`, a Ragged of the same ids, that is used.
       append_eos: end every sample with one (more) trained eos. By default rows of `text` get one,
         and `pieces` end as their template says.
       prepend_bos: begin every sample with one (more) bos, untrained.
@@ -126,10 +127,14 @@ def _encode(
     names = {piece.text: None for piece in pieces if piece.special}
     names.update({piece.label: None for piece in pieces if piece.label})
     _refuse_surrogates(texts, rows, columns)
-    encoded = [*tokenizer.encode(list(texts)), *([_token_id(tokenizer, n)] for n in names)]
-    if len(encoded) != len(texts) + len(names):
+    flat_form = getattr(tokenizer, "encode_ragged", None)  # the same without an array a text
+    encoded = (flat_form or tokenizer.encode)(list(texts))
+    if len(encoded) != len(texts):
         raise ValueError(f"tokenize: {tokenizer!r} gave another number of results than of texts")
-    table = Ragged.from_rows(encoded, np.int32)
+    table = encoded if flat_form else Ragged.from_rows(encoded, np.int32)
+    special = np.array([_token_id(tokenizer, name) for name in names], np.int32)
+    places = np.arange(1, len(special) + 1) + len(table.flat)
+    table = Ragged(np.concatenate([table.flat, special]), np.append(table.offsets, places))
     number = {(text, False): i for i, text in enumerate(texts)}
     number.update({(name, True): i for i, name in enumerate(names, start=len(texts))})
     chosen = np.array([number[p.text, p.special] for p in pieces], np.int64)
