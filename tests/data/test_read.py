@@ -172,7 +172,11 @@ def test_paths_are_checked_at_once():
         ({"fields": {}}, TypeError, r"fields must map new names to names in the files, got \{\}"),
         ({"fields": ["q"]}, TypeError, r"fields must map new names to names .*, got \['q'\]"),
         ({"fields": {"q": 1}}, TypeError, "fields must map new names to names"),
-        ({"fields": {"_origin": "q"}}, ValueError, "fields has a column '_origin', which read itself adds"),
+        (
+            {"fields": {"_origin": "q"}},
+            ValueError,
+            "fields has a column '_origin', which read itself adds",
+        ),
     ],
 )
 def test_settings_are_checked_at_once(settings, error, message):
@@ -198,6 +202,16 @@ def test_rows_before_a_fault_are_given():
     assert [len(next(chunks)["q"]) for _ in range(2)] == [5, 5]
     with pytest.raises(ValueError, match="line 11"):
         next(chunks)
+
+
+def test_a_chunk_is_not_kept_while_the_next_is_read():
+    path = write("a.jsonl", lines([{"q": "x" * 100_000}] * 200))
+    tracemalloc.start()
+    chunks = md.read(path, chunk_rows=50)
+    assert [len(next(chunks)["q"]) for _ in range(4)] == [50] * 4
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8e6, "a chunk has 5 MB"
 
 
 def test_real_files(shared):
