@@ -113,3 +113,29 @@ def test_memory_does_not_grow_with_the_file(name):
     for _ in md.read(path, chunk_rows=500):
         peak = max(peak, pyarrow.total_allocated_bytes() - before)
     assert peak < 8e6
+
+
+def test_a_changed_footer_loses_no_row():
+    """Any one bit of the numbers in a parquet file's footer: all rows, or an error."""
+    table = pyarrow.table({"n": list(range(300))})
+    whole = write("a.parquet", table, rows=100).read_bytes()
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    for at in range(footer, len(whole) - 8):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1
+        Path("a.parquet").write_bytes(damaged)
+        try:
+            rows = sum(len(chunk["_origin"]) for chunk in md.read("a.parquet"))
+        except ValueError:
+            continue
+        assert rows == 300, at
+
+
+def test_checksums_of_pages_are_checked():
+    table = pyarrow.table({"text": ["abc" * 50, "def" * 50]})
+    plain = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+    parquet.write_table(table, "a.parquet", write_page_checksum=True, **plain)
+    damaged = Path("a.parquet").read_bytes().replace(b"abcabc", b"abcabd", 1)
+    Path("a.parquet").write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"read: a\.parquet cannot be read .*(?i:crc|checksum)"):
+        next(md.read("a.parquet"))

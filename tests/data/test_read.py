@@ -204,6 +204,16 @@ def test_rows_before_a_fault_are_given():
         next(chunks)
 
 
+def test_a_chunk_is_not_kept_while_the_next_is_read():
+    path = write("a.jsonl", lines([{"q": "x" * 100_000}] * 200))
+    tracemalloc.start()
+    chunks = md.read(path, chunk_rows=50)
+    assert [len(next(chunks)["q"]) for _ in range(4)] == [50] * 4
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8e6, "a chunk has 5 MB"
+
+
 def test_real_files(shared):
     columns = everything(shared / "data/alpaca/alpaca_51k.json")
     assert len(columns["instruction"]) == 51_000

@@ -80,8 +80,8 @@ def read(
       ImportError: while reading, if the format needs an extra that is not installed.
 
     Laws:
-      the chunks, joined, do not depend on `chunk_rows`; what a format can hold, written by other
-      programs, comes back as it was.
+      the chunks, joined, do not depend on `chunk_rows` (with `fields`, or if all rows have the same
+      fields); what a format can hold, written by other programs, comes back as it was.
 
     Example:
       >>> import pathlib
