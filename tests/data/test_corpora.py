@@ -120,6 +120,7 @@ def test_ag_news_lines_are_refused(line):
         ("the dogs ' tails", "the dogs' tails"),
         ("10 @-@ year 1 @,@ 000 0 @.@ 5", "10-year 1,000 0.5"),
         ("a : b ; c . d ! e ? f , g", "a: b; c. d! e? f, g"),
+        ("a ? , b ! , c ; . d", "a?, b!, c;. d"),
         ("( a ) [ b ] { c } ( d", "(a) [b] {c} ( d"),
         ("\" a b \" and ' c '", "\"a b\" and 'c'"),
         ("( a [ b ) c ]", "(a [b) c]"),
