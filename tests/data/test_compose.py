@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import mfunc.data as md
+from mfunc.data.compose import counted_chunks
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 SAMPLES = {"input_ids": md.Ragged.from_rows([[1, 2, 3], [4], [5, 6]])}
@@ -90,6 +91,16 @@ def test_counted_through_compositions_and_plain_functions():
     assert md.counted(lambda columns: 7, SAMPLES) == (7, {})
     both = md.compose(md.truncate(1, policy="tail"), md.truncate(2, policy="tail"))
     assert md.counted(both, SAMPLES)[1]["truncate.tokens_lost"] == 1 + 2
+
+
+def test_chunks_with_and_without_counts():
+    chunks = counted_chunks
+    assert list(chunks(SAMPLES)) == [(SAMPLES, {})]
+    assert list(chunks(iter([SAMPLES, (SAMPLES, {"n": 2})]))) == [
+        (SAMPLES, {}),
+        (SAMPLES, {"n": 2}),
+    ]
+    assert list(chunks([])) == []
 
 
 def test_pipe_goes_left_to_right():

@@ -201,6 +201,7 @@ def _write_columns(
     digests, files = {}, {}
     lengths: dict[str, list[np.ndarray]] = {}
     counts: Counts = {}
+    rows = 0
     with ExitStack() as stack:
         for chunk, counted in _or_empty(chunks, empty):
             names = names or list(chunk)
@@ -212,10 +213,10 @@ def _write_columns(
                     path = folder / f"{_pair(prefix, packed, name).name}.bin"
                     files[name] = stack.enter_context(path.open("wb"))
                     digests[name], lengths[name] = hashlib.blake2b(digest_size=16), []
-                row = sum(len(before) for before in lengths[name])
                 where = f"indexed.write: {name}"
-                append(files[name], column, dtype, where=where, row=row, seen=digests[name].update)
+                append(files[name], column, dtype, where=where, row=rows, seen=digests[name].update)
                 lengths[name].append(column.lengths.astype("<i4"))
+            rows += len(column)
     told = {}
     for name in names:
         joined = np.concatenate(lengths[name])
