@@ -217,17 +217,16 @@ def _write_columns(
                 append(files[name], column, dtype, where=where, row=rows, seen=digests[name].update)
                 lengths[name].append(column.lengths.astype("<i4"))
             rows += len(column)
+    documents = np.asarray(np.arange(rows + 1) if document_indices is None else document_indices)
+    check_documents("indexed.write", documents, rows)
     told = {}
     for name in names:
         joined = np.concatenate(lengths[name])
-        documents = np.arange(len(joined) + 1) if document_indices is None else document_indices
-        check_documents("indexed.write", np.asarray(documents), len(joined))
-        part = (joined, np.asarray(documents), None)
-        write_index(folder / f"{_pair(prefix, packed, name).name}.idx", [part], dtype)
+        index = folder / f"{_pair(prefix, packed, name).name}.idx"
+        write_index(index, [(joined, documents, None)], dtype)
         digests[name].update(joined.tobytes())
-        values = int(joined.sum(dtype=np.int64))
-        digest = digests[name].hexdigest()
-        told[name] = {"rows": len(joined), "dtype": dtype, "values": values, "digest": digest}
+        values, digest = int(joined.sum(dtype=np.int64)), digests[name].hexdigest()
+        told[name] = {"rows": rows, "dtype": dtype, "values": values, "digest": digest}
     return told, counts
 
 
