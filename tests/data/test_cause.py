@@ -74,6 +74,7 @@ def test_content(given, special, expected):
         ([5, 6, 7, 8], [], UNKNOWN),
         ([5, 6, 7, 8], [6, 7, 8], UNKNOWN),
         ([5, 6, 7], [5, 9, 7], UNKNOWN),
+        ([1, 5, 6, 2], [7, 8, 2], UNKNOWN),
     ],
 )
 def test_ids(a, b, cause):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import mfunc.data as md
+from mfunc.data.compose import counted_chunks
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 SAMPLES = {"input_ids": md.Ragged.from_rows([[1, 2, 3], [4], [5, 6]])}
@@ -92,6 +93,16 @@ def test_counted_through_compositions_and_plain_functions():
     assert md.counted(both, SAMPLES)[1]["truncate.tokens_lost"] == 1 + 2
 
 
+def test_chunks_with_and_without_counts():
+    chunks = counted_chunks
+    assert list(chunks(SAMPLES)) == [(SAMPLES, {})]
+    assert list(chunks(iter([SAMPLES, (SAMPLES, {"n": 2})]))) == [
+        (SAMPLES, {}),
+        (SAMPLES, {"n": 2}),
+    ]
+    assert list(chunks([])) == []
+
+
 def test_pipe_goes_left_to_right():
     out = md.pipe(SAMPLES, md.truncate(2, policy="tail"), md.pack(4))
     assert np.array_equal(
@@ -107,7 +118,7 @@ def test_carry_takes_columns_past_a_function():
     out, counts = md.counted(md.carry(["label"], only_ids), rows)
     assert out["label"] is rows["label"]
     assert out["input_ids"] == short(SAMPLES)["input_ids"]
-    assert counts == md.counted(short, SAMPLES)[1], "under the names of what it counts for"
+    assert counts == {f"carry.{name}": n for name, n in md.counted(short, SAMPLES)[1].items()}
     assert pickle.loads(pickle.dumps(md.carry(["label"], short))) == md.carry(["label"], short)
 
 

@@ -123,6 +123,16 @@ def test_system_text(tokenizer):
     assert causes(first, second, tokenizer) == {"system text differs": 24}
 
 
+def test_a_change_of_a_few_rows_is_no_system_text():
+    rows = [row.copy() for row in BASE["input_ids"]]
+    for row in rows[:2]:
+        row[10:12] = 200
+    for i, row in enumerate(rows[2:]):
+        row[12:14] = 150 + i
+    ids = {"input_ids": BASE["input_ids"]}
+    assert causes(ids, {"input_ids": Ragged.from_rows(rows)}) == {"unknown": 24}
+
+
 def test_dummy_prefix(piece_model):
     """Pieces with and without the space before them; a prompt that lost its space."""
     with_space, without = (

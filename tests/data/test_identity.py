@@ -27,7 +27,7 @@ class Empty:
         ({"a": (1, 2.5, True, "x")}, {"a": [1, 2.5, True, "x"]}),
         (np.int32(3), 3),
         ({3, 1, 2}, [1, 2, 3]),
-        (md.Message("user", "hi"), ["user", "hi"]),
+        (md.Message("user", "hi"), ["user", "hi", [], ""]),
         (WithDigest(), {"class": f"{__name__}.WithDigest", "digest": "abc"}),
         (md.take(3), {"transform": "mfunc.data.batch.take", "n": 3}),
     ],

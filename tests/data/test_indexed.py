@@ -126,7 +126,7 @@ def test_the_sidecar_says_how_the_data_were_made():
     assert told["rows"] == 1
     assert told["columns"]["labels"].keys() == {"dtype", "values", "digest"}
     assert [step["transform"] for step in told["settings"]["steps"]] == [
-        "mfunc.data.pad.truncate",
+        "mfunc.data.cut.truncate",
         "mfunc.data.pack.pack",
     ]
     assert told["settings"]["steps"][1]["seq_length"] == 6

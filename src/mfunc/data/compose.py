@@ -51,9 +51,7 @@ class Transform:
         """The result and what was counted, `{"pack.rows": 3230, ...}`; see `counted`."""
         out = self.apply(columns)
         result, counts = out if isinstance(out, tuple) else (out, {})
-        own = self.builder.__name__  # counts of a transform within this one have its name
-        named = {name if "." in name else f"{own}.{name}": int(n) for name, n in counts.items()}
-        return result, named
+        return result, {f"{self.builder.__name__}.{name}": int(n) for name, n in counts.items()}
 
     def _key(self) -> tuple[Any, ...]:
         return (self.builder, tuple((name, _hashable(v)) for name, v in self.settings.items()))
@@ -168,7 +166,7 @@ def carry(names: Sequence[str], function: Callable[[Columns], Any]) -> Apply:
       function: a transform or a composition, such as `tokenize(tokenizer)`, that keeps the rows.
 
     Returns:
-      A transform to the function's columns and those named. It counts what the function counts.
+      A transform to the function's columns and those named. It counts what the function counts, as `carry.tokenize.samples`.
 
     Raises:
       ValueError: if there is no column of a name, the function makes one of that name itself, or

@@ -35,7 +35,7 @@ def plain(value: Any, where: str = "value") -> Any:
     Example:
       >>> from mfunc.data import truncate
       >>> plain(truncate(8, policy="drop"))
-      {'transform': 'mfunc.data.pad.truncate', 'max_length': 8, 'policy': 'drop'}
+      {'transform': 'mfunc.data.cut.truncate', 'max_length': 8, 'policy': 'drop'}
       >>> plain({"key": len})
       Traceback (most recent call last):
       TypeError: value.key: <built-in function len> has no stable identity; use plain data, a

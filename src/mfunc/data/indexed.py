@@ -201,6 +201,7 @@ def _write_columns(
     digests, files = {}, {}
     lengths: dict[str, list[np.ndarray]] = {}
     counts: Counts = {}
+    rows = 0
     with ExitStack() as stack:
         for chunk, counted in _or_empty(chunks, empty):
             names = names or list(chunk)
@@ -212,21 +213,20 @@ def _write_columns(
                     path = folder / f"{_pair(prefix, packed, name).name}.bin"
                     files[name] = stack.enter_context(path.open("wb"))
                     digests[name], lengths[name] = hashlib.blake2b(digest_size=16), []
-                row = sum(len(before) for before in lengths[name])
                 where = f"indexed.write: {name}"
-                append(files[name], column, dtype, where=where, row=row, seen=digests[name].update)
+                append(files[name], column, dtype, where=where, row=rows, seen=digests[name].update)
                 lengths[name].append(column.lengths.astype("<i4"))
+            rows += len(column)
+    documents = np.asarray(np.arange(rows + 1) if document_indices is None else document_indices)
+    check_documents("indexed.write", documents, rows)
     told = {}
     for name in names:
         joined = np.concatenate(lengths[name])
-        documents = np.arange(len(joined) + 1) if document_indices is None else document_indices
-        check_documents("indexed.write", np.asarray(documents), len(joined))
-        part = (joined, np.asarray(documents), None)
-        write_index(folder / f"{_pair(prefix, packed, name).name}.idx", [part], dtype)
+        index = folder / f"{_pair(prefix, packed, name).name}.idx"
+        write_index(index, [(joined, documents, None)], dtype)
         digests[name].update(joined.tobytes())
-        values = int(joined.sum(dtype=np.int64))
-        digest = digests[name].hexdigest()
-        told[name] = {"rows": len(joined), "dtype": dtype, "values": values, "digest": digest}
+        values, digest = int(joined.sum(dtype=np.int64)), digests[name].hexdigest()
+        told[name] = {"rows": rows, "dtype": dtype, "values": values, "digest": digest}
     return told, counts
 
 
