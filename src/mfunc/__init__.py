@@ -45,7 +45,7 @@ _NAMES = {
     "vmap": "batching",
 }
 _MODULES = (
-    "adapt", "auto", "batching", "checkpoint", "custom", "data", "depth", "donation", "draw",
+    "adapt", "auto", "batching", "checkpoint", "cli", "custom", "data", "depth", "donation", "draw",
     "dynamic", "entry", "explain", "forms", "generation", "gradient", "loss", "nn", "optim",
     "products", "purity", "random", "schedule", "spec", "staging", "train",
     "transform", "tree", "tree_forms", "vector",

@@ -166,7 +166,8 @@ def carry(names: Sequence[str], function: Callable[[Columns], Any]) -> Apply:
       function: a transform or a composition, such as `tokenize(tokenizer)`, that keeps the rows.
 
     Returns:
-      A transform to the function's columns and those named. It counts what the function counts, as `carry.tokenize.samples`.
+      A transform to the function's columns and those named. It counts what the function
+      counts, as `carry.tokenize.samples`.
 
     Raises:
       ValueError: if there is no column of a name, the function makes one of that name itself, or

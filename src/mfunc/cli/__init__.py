@@ -1,0 +1,62 @@
+"""The command `mfunc`: thin, every verb is a function of the library.
+
+    mfunc data pack --input alpaca.json --tokenizer llama/tokenizer.model --seq-length 2048 ...
+
+A verb is a module: `options(parser)` names its flags, `run(args)` does it and returns the exit
+code. At its top it imports nothing that is slow, so help comes at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+VERBS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "data": ("what becomes of text before training", ()),
+}
+# Of the user's making: said in one line. All else is a bug, and shows where it is.
+EXPECTED = (ValueError, TypeError, OSError, ImportError)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+      argv: the words behind `mfunc`; by default those of this process.
+
+    Returns:
+      0, or 1 if what was asked for is not so (files that differ), or 2 for an error, 130 if it was
+      interrupted.
+    """
+    args = _parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except EXPECTED as error:
+        if args.traceback:
+            raise
+        print(f"mfunc {args.group} {args.verb}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    """The parser of all verbs."""
+    parser = argparse.ArgumentParser(prog="mfunc", description="Pure transforms for fine-tuning.")
+    groups = parser.add_subparsers(dest="group", required=True, metavar="GROUP")
+    for group, (help_, verbs) in VERBS.items():
+        inside = groups.add_parser(group, help=help_, description=help_)
+        choices = inside.add_subparsers(dest="verb", required=True, metavar="VERB")
+        for verb in verbs:
+            module = importlib.import_module(f"mfunc.cli.{group}_{verb}")
+            about = (module.__doc__ or "").strip()
+            one = choices.add_parser(
+                verb, help=about.splitlines()[0], description=about, allow_abbrev=False,
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+            )  # fmt: skip
+            one.add_argument("--traceback", action="store_true", help="show where an error arose")
+            module.options(one)
+            one.set_defaults(run=module.run)
+    return parser
