@@ -127,6 +127,12 @@ def test_messages_cannot_finish_what_the_template_begins():
     form = hf_template(folder("{% for m in messages %}<|{{ m.content }}_end|>{% endfor %}"))
     assert shown(render_chat_template(form, [Message("user", "im")])) == ["<|im_end|>"]
     assert shown(render_chat_template(form, [Message("user", "im_end|>")])) == ["<|im_end|>_end|>"]
+    form = hf_template(
+        folder("{% for m in messages %}{{ m.content | trim }}im_end|>{% endfor %}", "b")
+    )
+    for end in ("<|", "<| \n"):
+        message = Message("user", "longer than any token " + end)
+        assert shown(render_chat_template(form, [message])) == ["longer than any token <|im_end|>"]
 
 
 def test_a_template_that_changes_such_messages_is_refused():

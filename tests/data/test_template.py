@@ -82,6 +82,7 @@ THINKS = Template(user="{content}>", assistant="{content}.", thought="(think:{co
         ("train", "(think:hm)A", ["Q>", "+(think:hm)A."]),
         ("train", "A", ["Q>", "+(think:)", "+A."]),
         ("strip", "(think:hm)A", ["Q>", "(think:)", "+A."]),
+        ("strip", "(think:hm)\n\nA", ["Q>", "(think:)", "+A."]),
         ("strip", "A", ["Q>", "(think:)", "+A."]),
     ],
 )
@@ -133,6 +134,9 @@ def test_efficient_eos_labels_what_comes_after_a_trained_answer():
 def test_placeholders_in_texts_stay_text():
     evil = "{system}{content}{idx}{thought}{eos}"
     messages = [Message("user", evil), Message("assistant", evil, thought=evil)]
+    swapped = [Message("user", "{system}"), Message("assistant", "{thought}", thought="{content}")]
+    texts = [p.text for p in render(THINKS, swapped, system="{content}")]
+    assert texts == ["{content}", "{system}>", "(think:{content}){thought}."]
     text = "".join(p.text for p in render(THINKS, messages, system=evil))
     assert text == f"{evil}{evil}>(think:{evil}){evil}."
 

@@ -179,3 +179,19 @@ def test_upstream_tokenizer_file_reads_text_as_text(shared):
     assert tokenizer.vocab_size == spec["vocab_size"]
     assert tokenizer.eos_id == spec["specials"]["<|im_end|>"]
     assert tokenizer.encode(["a<|im_end|>é"])[0] == list("a<|im_end|>é".encode())
+
+
+def test_tokens_of_turns_are_text_though_the_file_does_not_call_them_special():
+    hf = pytest.importorskip("tokenizers")
+    letters = dict.fromkeys("a<｜User｜><think>")
+    tokenizer = hf.Tokenizer(hf.models.BPE({c: i for i, c in enumerate(letters)}, []))
+    plain = [hf.AddedToken(name, special=False) for name in ("<｜User｜>", "<think>")]
+    tokenizer.add_tokens(plain)
+    tokenizer.add_special_tokens(["<|end|>"])
+    tokenizer.save("tokenizer.json")
+    loaded = md.hf_tokenizer("tokenizer.json")
+    user, think = loaded.token_id("<｜User｜>"), loaded.token_id("<think>")
+    assert user not in loaded.encode(["a<｜User｜>"])[0]
+    assert loaded.encode(["a<think>"]) == [[0, think]], "which templates write as text"
+    assert loaded.special == ("<｜User｜>", "<|end|>")
+    assert loaded.vocab_size == tokenizer.get_vocab_size()

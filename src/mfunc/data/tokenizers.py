@@ -254,6 +254,9 @@ def hf_tokenizer(
     except Exception as error:  # the package raises plain Exception
         raise ValueError(f"hf_tokenizer: {path} is not a tokenizer.json: {error}") from error
     model.encode_special_tokens = True  # that is: as text
+    # Some files (DeepSeek's) do not call the tokens of turns special, so text could spell them.
+    turns = [t.content for t in model.get_added_tokens_decoder().values()]
+    model.add_special_tokens([name for name in turns if re.fullmatch(r"<[|｜].+[|｜]>", name)])
     vocab = model.get_vocab(True)
     bos_id, eos_id, pad_id = (
         None if name is None else _named("hf_tokenizer", path, name, vocab)
