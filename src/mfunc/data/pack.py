@@ -119,12 +119,7 @@ def pack(
         samples, cut = shorten.with_counts(given) if shorten else (given, {})
         lengths = samples["input_ids"].lengths
         plan = pack_plan(lengths, capacity=most, segment_multiple=segment_multiple, **planned)
-        counts = {
-            **{name.split(".")[1]: n for name, n in cut.items()},
-            "samples": len(given["input_ids"]),
-            "empty": int((lengths == 0).sum()),
-            **_counts(plan, seq_length),
-        }
+        counts = _counts(len(given["input_ids"]), lengths, plan, seq_length, cut)
         return rows(plan, samples, 0, len(plan), **built), counts
 
     return apply
@@ -247,10 +242,18 @@ def unpack() -> Apply:
     return apply
 
 
-def _counts(plan: Plan, seq_length: int) -> Counts:
-    """Rows, the tokens in them and the places for tokens."""
-    tokens = int(plan.lengths.sum())
-    return {"rows": len(plan), "tokens": tokens, "slots": len(plan) * seq_length}
+def _counts(
+    samples: int, lengths: np.ndarray, plan: Plan, seq_length: int, cut: Mapping[str, int]
+) -> Counts:
+    """What `pack` counts: of the samples given, of those that were shortened, of rows."""
+    return {
+        **{name.split(".")[1]: n for name, n in cut.items()},
+        "samples": samples,
+        "empty": int((lengths == 0).sum()),
+        "rows": len(plan),
+        "tokens": int(plan.lengths.sum()),
+        "slots": len(plan) * seq_length,
+    }
 
 
 def _packable(columns: Mapping[str, Any]) -> dict[str, Ragged]:
