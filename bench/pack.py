@@ -1,71 +1,64 @@
-"""Packing in numbers: seconds of CPU time, and ratios to two simple things in the same run.
+"""Packing in numbers: medians of runs that alternate, and ratios to simple things among them.
 
-    python bench/pack.py [--rows 51000] [--seq-length 2048]
+    python bench/pack.py [--rows 51000] [--seq-length 2048] [--peers-python python]
     python bench/pack.py --data alpaca.json tokenizer.model
 
-Without data the lengths are drawn as Alpaca's are (lognormal).
+Without data the lengths are drawn as Alpaca's are. `x fresh` and `x warm` are the times of copying
+the result to new memory and to memory in use. TRL is measured if the Python of the peers has it.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable
+import json
+import subprocess
+import sys
+import tempfile
+import tracemalloc
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measure import in_turn
+from peers.pack_lists import next_fit
+from samples import drawn_lengths, drawn_samples, read_samples
 
 import mfunc.data as md
 from mfunc.data.plan import STRATEGIES
 
 
-def drawn_samples(count: int, seq_length: int) -> dict[str, md.Ragged]:
-    """Random ids, the first half of each sample untrained; mean length about 120."""
-    rng = np.random.default_rng(0)
-    lengths = np.clip(rng.lognormal(4.65, 0.5, count), 30, seq_length).astype(np.int64)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    ids = rng.integers(3, 32_000, offsets[-1], np.int32)
-    place = np.arange(len(ids)) - np.repeat(offsets[:-1], lengths)
-    labels = np.where(place < np.repeat(lengths // 2, lengths), -100, ids).astype(np.int32)
-    return {"input_ids": md.Ragged(ids, offsets), "labels": md.Ragged(labels, offsets)}
+def peers(python: str, samples: dict[str, Any], size: int) -> dict[str, Any]:
+    """What the peer's process prints, or nothing where it does not start."""
+    flat = {name: column.flat for name, column in samples.items()}
+    with tempfile.NamedTemporaryFile(suffix=".npz") as file:
+        np.savez(file, offsets=samples["input_ids"].offsets, **flat)
+        file.flush()
+        script = Path(__file__).parent / "peers/pack_trl.py"
+        command = [python, script, file.name, str(size), "3"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return {} if done.returncode else json.loads(done.stdout.splitlines()[-1])
 
 
-def read_samples(data: str, tokenizer: str, seq_length: int) -> dict[str, Any]:
-    """A file of alpaca rows through the whole pipeline."""
-    rows = md.concat(list(md.read(data)))
-    prepare = md.compose(
-        md.truncate(seq_length, policy="source_first"),
-        md.tokenize(md.sentencepiece(tokenizer)),
-        md.chat(style="alpaca", template="alpaca"),
+def one_strategy(samples: dict[str, Any], size: int, strategy: str) -> float:
+    """A line of the table; the milliseconds of `pack`."""
+    plan_of = partial(md.pack_plan, samples["input_ids"].lengths, capacity=size, strategy=strategy)
+    plan = plan_of()
+    made = md.rows(plan, samples, 0, len(plan))
+    kept = [column.copy() for column in made.values()]
+    fresh, warm, planned, packed, batch = in_turn(
+        [
+            lambda: [column.copy() for column in made.values()],
+            lambda: [np.copyto(to, c) for to, c in zip(kept, made.values(), strict=True)],
+            plan_of,
+            partial(md.pack(size, strategy=strategy), samples),
+            partial(md.rows, plan, samples, max(0, len(plan) - 8), len(plan)),
+        ],
+        15,
     )
-    return prepare(rows)
-
-
-def naive_next_fit(ids: list, labels: list, size: int) -> list:
-    """What one writes first: Python lists, the next sample into the open row or a new one."""
-    packed: list = [([], [], [], [])]
-    for one, label in zip(ids, labels, strict=True):
-        if len(packed[-1][0]) + len(one) > size:
-            packed.append(([], [], [], []))
-        segments = packed[-1][2]
-        parts = one, label, [1 + (segments[-1] if segments else 0)] * len(one), range(len(one))
-        for column, part in zip(packed[-1], parts, strict=True):
-            column.extend(part)
-    for row in packed:
-        for column, fill in zip(row, (0, -100, 0, 0), strict=True):
-            column.extend([fill] * (size - len(column)))
+    numbers = (100 * plan.fill, planned, packed, packed / fresh, packed / warm, batch)
+    print(f"{strategy:21s}{len(plan):6d}" + "".join(f"{number:9.2f}" for number in numbers))
     return packed
-
-
-def seconds(function: Callable[[], Any], repeat: int = 3) -> tuple[float, Any]:
-    """The least CPU time of some calls, and the result."""
-    best = float("inf")
-    for _ in range(repeat):
-        begin = time.process_time()
-        result = function()
-        best = min(best, time.process_time() - begin)
-    return best, result
 
 
 def main() -> None:
@@ -74,24 +67,30 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=51_000)
     parser.add_argument("--seq-length", type=int, default=2048)
     parser.add_argument("--data", nargs=2, metavar=("FILE", "TOKENIZER"))
+    parser.add_argument("--peers-python", default=sys.executable)
     args = parser.parse_args()
     size = args.seq_length
     samples = read_samples(*args.data, size) if args.data else drawn_samples(args.rows, size)
     lengths = samples["input_ids"].lengths
-    lists = [[row.tolist() for row in samples[name]] for name in ("input_ids", "labels")]
-    naive, made = seconds(lambda: naive_next_fit(*lists, size), repeat=1)
     print(f"{len(lengths)} samples, {lengths.sum()} tokens; >= {-(-lengths.sum() // size)} rows")
-    print(f"naive lists, next-fit: {len(made)} rows, {naive:.3f} s")
-    print("strategy               rows   fill %  plan s  build s  pack s  x naive  x copy")
-    for strategy in STRATEGIES:
-        plan_s, plan = seconds(partial(md.pack_plan, lengths, capacity=size, strategy=strategy))
-        build_s, packed = seconds(partial(md.rows, plan, samples, 0, len(plan)))
-        copy_s, _ = seconds(lambda made=packed: [column.copy() for column in made.values()])
-        pack_s, _ = seconds(partial(md.pack(size, strategy=strategy), samples))
-        print(
-            f"{strategy:21s} {len(plan):6d}  {100 * plan.fill:7.3f}  {plan_s:6.3f}  {build_s:7.3f}"
-            f"  {pack_s:6.3f}  {naive / pack_s:7.1f}  {pack_s / copy_s:6.1f}"
-        )
+    print("strategy               rows   fill %  plan ms  pack ms  x fresh   x warm   8 rows")
+    ours = {strategy: one_strategy(samples, size, strategy) for strategy in STRATEGIES}["tightest"]
+    lists = [[row.tolist() for row in samples[name]] for name in ("input_ids", "labels")]
+    (naive,) = in_turn([lambda: next_fit(*lists, size)], 1)
+    print(f"\n{'pack beside':21s}  ms        x")
+    print(f"{'naive lists, next-fit':21s}{naive:8.0f} {naive / ours:8.1f}")
+    for name, found in peers(args.peers_python, samples, size).items():
+        print(f"{name:21s}{found['ms']:8.0f} {found['ms'] / ours:8.1f}   {found['rows']} rows")
+
+    print("\nplan alone, n samples      ms       MB")
+    for count in (args.rows, 20 * args.rows):
+        plan_of = partial(md.pack_plan, drawn_lengths(count, size), capacity=size)
+        (planned,) = in_turn([plan_of], 3)
+        tracemalloc.start()
+        plan = plan_of()
+        kept = tracemalloc.get_traced_memory()[0] / 1e6
+        tracemalloc.stop()
+        print(f"{len(plan.order):21d}{planned:8.1f} {kept:8.1f}")
 
 
 if __name__ == "__main__":

@@ -55,3 +55,13 @@ def test_take_and_skip_beyond_the_end():
     assert md.skip(99)(ROWS)["text"] == []
     with pytest.raises(ValueError, match="n must be an integer >= 0, got -1"):
         md.take(-1)
+
+
+def test_repeat_to_multiple_begins_again_and_counts():
+    out, counts = md.counted(md.repeat_to_multiple(3), ROWS)
+    assert out["text"] == [*"abcdefgh", "a"]
+    assert counts == {"repeat_to_multiple.rows": 8, "repeat_to_multiple.repeated": 1}
+    assert md.repeat_to_multiple(5)({"n": np.array([1, 2])})["n"].tolist() == [1, 2, 1, 2, 1]
+    assert md.repeat_to_multiple(4)({"text": []}) == {"text": []}
+    with pytest.raises(ValueError, match="multiple must be an integer >= 1, got 0"):
+        md.repeat_to_multiple(0)

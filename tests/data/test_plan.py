@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mfunc.data import pack_plan
+from mfunc.data.histogram import best_fit, count_lengths, exact, fill_rows, row_count
 from mfunc.data.plan import STRATEGIES
 
 
@@ -52,6 +53,28 @@ def test_tightest_falls_back_on_the_given_order():
         assert len(tight) == 4, "next-fit on this order is perfect, so tightest must be"
         wins += len(pack_plan(lengths, capacity=capacity, strategy="first_fit_decreasing")) > 4
     assert wins > 100, "the cases are hard enough to mean something"
+
+
+def test_tightest_is_the_fewest_rows_of_its_three():
+    """Whatever it skips; the limit on segments makes next-fit win and lose."""
+    rng = np.random.default_rng(4)
+    skipped = 0
+    for _ in range(1500):
+        capacity, most = int(rng.integers(4, 40)), int(rng.integers(1, 6))
+        sizes = rng.integers(1, capacity + 1, rng.integers(1, 30))
+        counts = count_lengths(sizes)
+        best = row_count(best_fit(counts, capacity, most))
+        closed = row_count(fill_rows(counts, capacity, most, exact))
+        settings = {"capacity": capacity, "max_segments": most}
+        kept = len(pack_plan(sizes, strategy="next_fit", **settings))
+        assert len(pack_plan(sizes, **settings)) == min(best, closed, kept)
+        skipped += kept > min(best, closed)
+    assert 100 < skipped < 1400
+
+
+def test_halves_share_a_row():
+    """Twelve of exactly half the capacity do not make twelve rows the bound."""
+    assert len(pack_plan([5] * 12 + [4, 4, 3, 3, 3, 3], capacity=10)) == 8
 
 
 def test_next_fit_keeps_order_and_concat_cuts_at_row_ends():

@@ -99,6 +99,15 @@ def test_copy_windows_equals_a_loop(count):
     assert np.array_equal(out, expected)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float64])
+def test_rows_of_a_strided_view(dtype):
+    """Every second value: windows are of these, not of what lies between."""
+    values = np.arange(2000).astype(dtype)[::2]
+    rows = np.tile([3, 500, 7], 300)
+    ragged = Ragged(values, offsets_of(np.repeat([2, 1], [400, 200])))
+    assert [r.tolist() for r in ragged[rows]] == [ragged[int(i)].tolist() for i in rows]
+
+
 def test_arrow_is_zero_copy_both_ways():
     arrow = pytest.importorskip("pyarrow", exc_type=ImportError)
     back = Ragged.from_arrow(ROWS.to_arrow())

@@ -103,15 +103,11 @@ def pack(
     choice("pack", "strategy", strategy, STRATEGIES)
     choice("pack", "overlong", overlong, OVERLONG)
     integer("pack", "pad_id", pad_id, least=0)
-    if capacity is not None:
-        integer("pack", "capacity", capacity, least=1, most=seq_length)
-    most = seq_length if capacity is None else capacity
-    limit = usable("pack", most, segment_multiple)
     _check_segments(seq_length, isolate, segment_multiple, max_segments, seed)
-    settings: dict[str, Any] = {
-        "strategy": strategy, "max_segments": max_segments, "segment_multiple": segment_multiple,
-        "seed": seed,
-    }  # fmt: skip
+    most = seq_length if capacity is None else capacity
+    integer("pack", "capacity", most, least=1, most=seq_length)
+    limit = usable("pack", most, segment_multiple)
+    planned: dict[str, Any] = {"strategy": strategy, "max_segments": max_segments, "seed": seed}
     built: dict[str, Any] = {"seq_length": seq_length, "pad_id": pad_id, "isolate": isolate}
     whole = strategy != "concat"
     shorten = truncate(limit, policy=OVERLONG[overlong]) if whole and overlong != "error" else None
@@ -122,15 +118,8 @@ def pack(
             _refuse_overlong(columns, limit, seq_length)
         samples, cut = shorten.with_counts(given) if shorten else (given, {})
         lengths = samples["input_ids"].lengths
-        plan = pack_plan(lengths, capacity=most, **settings)
-        counts = {
-            "samples": len(given["input_ids"]),
-            "empty": int((lengths == 0).sum()),
-            **{name.split(".")[1]: n for name, n in cut.items() if not name.endswith(".samples")},
-            "rows": len(plan),
-            "tokens": int(plan.lengths.sum()),
-            "slots": len(plan) * seq_length,
-        }
+        plan = pack_plan(lengths, capacity=most, segment_multiple=segment_multiple, **planned)
+        counts = _counts(len(given["input_ids"]), lengths, plan, seq_length, cut)
         return rows(plan, samples, 0, len(plan), **built), counts
 
     return apply
@@ -182,27 +171,24 @@ def rows(
     bounds = plan.row_starts[start : stop + 1]
     pieces = slice(bounds[0], bounds[-1])
     samples, begins, lengths = plan.order[pieces], plan.begins[pieces], plan.lengths[pieces]
+    starts = {n: _starts(plan, samples, begins, lengths, n, c) for n, c in ragged.items()}
+    in_row, row_ends = np.diff(bounds), bounds - bounds[0]
     places = round_up(lengths, plan.segment_multiple)
-    ends, row_ends = offsets_of(places), bounds - bounds[0]
-    row_shift = np.arange(stop - start) * width - ends[row_ends[:-1]]
-    at = ends[:-1] + np.repeat(row_shift, np.diff(bounds))
+    ends = offsets_of(places)
+    at = ends[:-1] + np.repeat(np.arange(len(in_row)) * width - ends[row_ends[:-1]], in_row)
     padded = np.diff(offsets_of(lengths)[row_ends]) < width
     groups = group(lengths)
 
     def windows(values: np.ndarray, starts: np.ndarray, fill: int) -> np.ndarray:
-        out = np.empty((stop - start, width), values.dtype)
+        out = np.empty((len(in_row), width), values.dtype)
         out[padded] = fill
         copy_windows(out.reshape(-1), at, values, starts, lengths, groups)
         return out
 
-    built = {}
-    for name, column in ragged.items():
-        starts = _starts(plan, samples, begins, lengths, name, column)
-        built[name] = windows(column.values, starts, fill_value(name, pad_id))
+    built = {n: windows(c.values, starts[n], fill_value(n, pad_id)) for n, c in ragged.items()}
     if plan.segment_multiple > 1:
         ones = np.ones(lengths.max(initial=0), np.int32)
         built["token_mask"] = windows(ones, np.zeros_like(lengths), 0)
-    in_row = np.diff(bounds)
     if not isolate:
         places, in_row = np.diff(ends[row_ends]), np.ones_like(in_row)
     return {**built, **segments_of(places, in_row, width)}
@@ -256,6 +242,20 @@ def unpack() -> Apply:
     return apply
 
 
+def _counts(
+    samples: int, lengths: np.ndarray, plan: Plan, seq_length: int, cut: Mapping[str, int]
+) -> Counts:
+    """What `pack` counts: of the samples given, of those that were shortened, of rows."""
+    return {
+        **{name.split(".")[1]: n for name, n in cut.items()},
+        "samples": samples,
+        "empty": int((lengths == 0).sum()),
+        "rows": len(plan),
+        "tokens": int(plan.lengths.sum()),
+        "slots": len(plan) * seq_length,
+    }
+
+
 def _packable(columns: Mapping[str, Any]) -> dict[str, Ragged]:
     """The token columns, if there is nothing else that packing would lose."""
     ragged = token_columns("pack", columns)
@@ -274,6 +274,7 @@ def _check_segments(
 ) -> None:
     """The settings of segments and of order, alone and together."""
     flag("pack", "isolate", isolate)
+    integer("pack", "segment_multiple", multiple, least=1)
     if max_segments is not None:
         integer("pack", "max_segments", max_segments, least=1)
     if seed is not None:

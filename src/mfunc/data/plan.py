@@ -183,8 +183,22 @@ def _tightest(sizes: np.ndarray, capacity: int, most: int) -> Plan:
     operations = best_fit(counts, capacity, most)
     if row_count(operations) > bound:
         operations = min(operations, fill_rows(counts, capacity, most, exact), key=row_count)
-    plan = _whole(operations, sizes, capacity)
-    return min(plan, _next_fit(sizes, capacity, most), key=len) if len(plan) > bound else plan
+    rows = row_count(operations)
+    if rows > bound and _next_fit_needs_fewer(rows, sizes, capacity, most):
+        return _next_fit(sizes, capacity, most)
+    return _whole(operations, sizes, capacity)
+
+
+def _next_fit_needs_fewer(rows: int, sizes: np.ndarray, capacity: int, most: int) -> bool:
+    """Row after row of next-fit, until more is left empty than fewer than `rows` have to spare."""
+    ends = np.cumsum(sizes[sizes > 0])
+    spare = (rows - 1) * capacity - int(ends[-1])
+    samples = tokens = 0
+    while samples < len(ends) and spare >= 0:
+        samples = min(int(ends.searchsorted(tokens + capacity, "right")), samples + most)
+        before, tokens = tokens, int(ends[samples - 1])
+        spare -= capacity - (tokens - before)
+    return spare >= 0
 
 
 def _whole(operations: list[Operation], sizes: np.ndarray, capacity: int) -> Plan:
