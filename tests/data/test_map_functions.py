@@ -174,7 +174,7 @@ def test_classes_stand_beside_ids_of_which_none_is_trained(name, rows, labels):
     out, counts = md.counted(transform, rows)
     assert (out["label"].dtype, out["label"].tolist()) == (np.int32, labels)
     assert out["input_ids"][0].tolist() == ids("1 A B 2")
-    assert counts["tokenize.trained"] == 0
+    assert counts["carry.tokenize.trained"] == 0
 
 
 @pytest.mark.parametrize(
