@@ -7,7 +7,6 @@ SentencePiece, and models where spelling cannot be seen in the text as it is are
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +23,7 @@ class Fast:
 
     model: Any
     engine: Any
-    names: re.Pattern[str]  # spellings that SentencePiece must read
+    names: tuple[str, ...]  # spellings that SentencePiece must read
 
     def __reduce__(self) -> Any:
         return gigatoken, (self.model,)
@@ -33,12 +32,15 @@ class Fast:
         """Ids of every text, those of SentencePiece."""
         if not texts:
             return Ragged.from_rows([])
-        found = self.engine.encode_batch([text.encode() for text in texts]).layout
+        joined = "\0".join(texts)
+        joined.encode()  # refuses lone surrogates by their name
+        found = self.engine.encode_batch(list(texts)).layout
         values = np.asarray(found.content.data).astype(np.int32)
         ragged = Ragged(values, np.asarray(found.offsets.data))
-        spelt = {i for i, text in enumerate(texts) if self.names.search(text)}
-        if not spelt:
+        names = [name for name in self.names if name in joined]
+        if not names:
             return ragged
+        spelt = {i for i, text in enumerate(texts) if any(name in text for name in names)}
         rows = (self.model.encode(texts[i]) if i in spelt else row for i, row in enumerate(ragged))
         return Ragged.from_rows(rows, np.int32)
 
@@ -69,4 +71,4 @@ def gigatoken(model: Any) -> Fast:
         engine = package.Tokenizer.from_sentencepiece(content)
     except ValueError as error:
         raise ValueError(f"sentencepiece: fast=True: {error}; leave it away") from error
-    return Fast(model, engine, re.compile("|".join(map(re.escape, names)) or "(?!)"))
+    return Fast(model, engine, tuple(names))
