@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import argparse
 import gc
-import os
 import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-os.environ["RAYON_NUM_THREADS"] = "1"  # gigatoken's threads
 
 import numpy as np
 import sentencepiece as engine
