@@ -40,12 +40,14 @@ OTHER_KINDS: dict[str, dict[str, Any]] = {
 }
 HARD = (
     "", " ", "  ", "   a  ", " a", "a ", "\t\n", "▁", "▁▁a", "a▁b", " ▁ ", "a ▁", "\0", "a\0b",
-    "a\0",    "<s>", "a<s>b", "</s>", "<unk>", "<0x0A>", "<|ctl|>", "<|im_start|>", "a<|im_start|> b",
-    "<turn>the", "the<turn> the", "<tu rn>", "k b", "k  b", "k▁b", "＜turn＞", "＜s＞",
+    "a\0", "<s>", "a<s>b", "</s>", "<unk>", "<0x0A>", "<|ctl|>", "<|im_start|>",
+    "a<|im_start|> b", "<turn>the", "the<turn> the", "<tu rn>", "k b", "k  b", "k▁b",
+    "＜turn＞", "＜s＞",
     "👩‍👩‍👧‍👦 👍🏽", "e\u0301e\u0308", "Ａ１　ｂ", "\u200b", "a\u200d\u200db", "नमस्ते दुनिया",
     "السلام عليكم", "\ufeff", "\ue000", "\U0010ffff", "a\r\nb", "\ufffd", "0" * 50, "\n\n\n",
     "    def f():\n        return", "一二三四五" * 30, "二，二。", "éé naïve", "aaaaaaaaa",
-    "a" * 15,    "a" * 16, "a" * 64, "a" * 65, "a" * 5000, "ab" * 33, "\0" * 15, " " * 100, "the" * 40,
+    "a" * 15, "a" * 16, "a" * 64, "a" * 65, "a" * 5000,
+    "ab" * 33, "\0" * 15, " " * 100, "the" * 40,
 )  # fmt: skip
 
 

@@ -66,6 +66,15 @@ def test_an_unsafe_cut_is_seen():
     assert not same(everywhere.encode(["the quick"]), ["the quick"], engine)
 
 
+def test_fewer_cuts_change_nothing():
+    """With none but between texts, words end in NUL and hold spaces."""
+    engine, quick = fresh("identity")
+    nowhere = attrs.evolve(quick, cuts=np.zeros_like(quick.cuts), memos=[])
+    texts = [*HARD, "a\0\0", "the fox", "abcdefg", "abcdefg\0", "abcdefgh\0", "abcdefgh"]
+    for _ in range(2):
+        assert same(nowhere.encode(texts), texts, engine)
+
+
 def test_the_memo_is_bounded(monkeypatch):
     monkeypatch.setattr(words, "MOST_WORDS", 50)
     monkeypatch.setattr(words, "CHUNK", 100)

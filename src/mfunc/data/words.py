@@ -52,7 +52,7 @@ class Words:
     """A SentencePiece model that remembers words; made by `remembering(...)`.
 
     The memos are no part of its value: they change no id. A call takes one from the list and puts
-    it back, so none is used by two threads; other processes begin with none.
+    it back, so that no two threads use one; it is not sent to other processes.
     """
 
     engine: Any  # the model without normalizer

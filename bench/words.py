@@ -1,25 +1,21 @@
 """Tokenizing in numbers: CPU seconds of one thread, and ratios to SentencePiece in the same run.
 
-    python bench/tokenize.py --data alpaca.json tokenizer.model
+    python bench/words.py --data alpaca.json tokenizer.model
 
-Without data the texts are the project's own documents, and a model is trained on them.
+Without data the texts are the project's own documents, and a model is trained on them. (The script
+is not called tokenize.py: that would hide Python's own module from every script beside it.)
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import os
-import sys
 import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-sys.path.pop(0)  # this folder: its file of this name would hide Python's own module `tokenize`
-os.environ["RAYON_NUM_THREADS"] = "1"  # gigatoken's
 
 import numpy as np
 import sentencepiece as engine
