@@ -34,7 +34,7 @@ lint: $(TESTABLE)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED)
+bench: $(TESTABLE)
 	@set -e; for script in $(wildcard bench/*.py); do echo "== $$script"; $(BIN)/python $$script; done
 
 clean:

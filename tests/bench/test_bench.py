@@ -10,6 +10,7 @@ from tests.conftest import ROOT
 
 RUNS = {
     "pack.py": (["--rows", "300", "--seq-length", "256"], "tightest"),
+    "words.py": (["--rounds", "1"], "words, warm"),
 }
 
 
