@@ -168,7 +168,7 @@ def test_pairs_are_written_but_not_packed():
         n: list(map(list, c)) for n, c in samples.items() if n != "_origin"
     }
     assert report.tokens == sum(len(found[f"{s}_input_ids"].flat) for s in ("chosen", "rejected"))
-    with pytest.raises(ValueError, match="needs a Ragged column 'input_ids'|pairs are not packed"):
+    with pytest.raises(ValueError, match=r"needs a Ragged column 'input_ids'|pairs are not packed"):
         md.build_dataset("in.json", "out/b", md.compose(TOKENIZE, chat), pack=md.pack(64))
 
 

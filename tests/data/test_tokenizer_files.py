@@ -43,9 +43,7 @@ def test_a_folder_has_one_and_its_configuration_names_the_roles():
 
 
 def test_what_is_no_tokenizer_is_refused():
-    with pytest.raises(
-        FileNotFoundError, match="load_tokenizer: there is no file or folder absent"
-    ):
+    with pytest.raises(FileNotFoundError, match="there is no file or folder absent"):
         load_tokenizer("absent")
     Path("empty").mkdir()
     with pytest.raises(FileNotFoundError, match=r"the folder empty has none of tokenizer.model, "):

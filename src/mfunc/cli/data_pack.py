@@ -11,7 +11,6 @@ they hold and how they were made: alpaca_packed_document.json.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -110,9 +109,7 @@ def _check(args: argparse.Namespace) -> None:
     check_neat_pack(neat_pack=args.neat_pack, pack=args.pack)
     given = [name for name in PACK_ONLY if getattr(args, name) is not None and not args.pack]
     if given:
-        raise ValueError(
-            f"--{given[0].replace('_', '-')} says how rows are packed: it needs --pack"
-        )
+        raise ValueError(f"--{given[0].replace('_', '-')} says how to pack: it needs --pack")
     if args.pack and args.seq_length is None:
         raise ValueError("--pack needs --seq-length, the tokens in a row")
     if not args.pack and args.seq_length is None and args.overlong != "error":
@@ -172,20 +169,18 @@ def _width(args: argparse.Namespace) -> int:
 
 def _fields(args: argparse.Namespace) -> tuple[dict[str, str] | None, dict[str, str] | None]:
     """The columns, and the tags of messages."""
-    from mfunc.data import map_keys
-    from mfunc.data.fields import STYLES
+    from mfunc.data.json_rows import parse
 
     if args.map_keys is None:
         return None, None
-    if args.style in STYLES:
-        return map_keys(args.map_keys, style=args.style)
     try:
-        given = json.loads(args.map_keys)
+        given = parse(args.map_keys)
     except ValueError as error:
         raise ValueError(f"--map-keys: {args.map_keys!r} is not JSON ({error})") from error
-    if not isinstance(given, dict):
-        raise ValueError(f"--map-keys: needs an object of names, got {given!r}")
-    tags = given.pop("tags", None)
+    tags = given.pop("tags", None) if isinstance(given, dict) else None
+    for names in (given, {} if tags is None else tags):
+        if not isinstance(names, dict) or not all(isinstance(n, str) for n in names.values()):
+            raise ValueError(f"--map-keys: needs an object of keys and names, got {args.map_keys}")
     return given or None, tags
 
 

@@ -163,7 +163,7 @@ def _with_limit(prepare: Callable[[Columns], Any], pack: Transform | None) -> An
         return prepare
     given = pack.settings
     limit = usable("pack", given["capacity"] or given["seq_length"], given["segment_multiple"])
-    last = prepare.funcs[-1] if isinstance(prepare, Compose) else prepare
+    last: Any = prepare.funcs[-1] if isinstance(prepare, Compose) else prepare
     done = isinstance(last, Transform) and last.builder is truncate
     if done and last.settings["max_length"] <= limit:
         return prepare
