@@ -10,6 +10,7 @@ columns to columns with its settings bound (`compose.py`). NumPy only: MindSpore
 from mfunc.data import indexed, mindrecord
 from mfunc.data.batch import batch, repeat_to_multiple, shuffle, skip, take
 from mfunc.data.buckets import BatchPlan, batch_by_length, length_batches
+from mfunc.data.build import build_dataset
 from mfunc.data.cache import cache_key, cached
 from mfunc.data.chat_template import ChatTemplate, hf_template, render_chat_template
 from mfunc.data.columns import Columns, concat
@@ -29,14 +30,18 @@ from mfunc.data.pad import pad_to_divisor
 from mfunc.data.plan import Plan, pack_plan
 from mfunc.data.ragged import Ragged
 from mfunc.data.read import read
+from mfunc.data.report import BuildReport
 from mfunc.data.template import Piece, Template, render
 from mfunc.data.templates import TEMPLATES
 from mfunc.data.tokenize import tokenize
+from mfunc.data.tokenizer_files import load_tokenizer
 from mfunc.data.tokenizers import HFTokenizer, SentencePiece, hf_tokenizer, sentencepiece
+from mfunc.data.workers import map_chunks
 
 __all__ = [
     "TEMPLATES",
     "BatchPlan",
+    "BuildReport",
     "Call",
     "ChatTemplate",
     "Columns",
@@ -56,6 +61,7 @@ __all__ = [
     "batch",
     "batch_by_length",
     "belle_conversations",
+    "build_dataset",
     "cache_key",
     "cached",
     "carry",
@@ -72,6 +78,8 @@ __all__ = [
     "infer_seqlen",
     "invalid_rows",
     "length_batches",
+    "load_tokenizer",
+    "map_chunks",
     "map_keys",
     "mindrecord",
     "pack",

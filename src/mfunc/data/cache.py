@@ -7,7 +7,7 @@ import inspect
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from mfunc.data.whole import staged, sync
 PathLike = str | os.PathLike[str]
 
 
-def cache_key(*made_by: Any, files: PathLike | list[PathLike]) -> str:
+def cache_key(*made_by: Any, files: PathLike | Sequence[PathLike]) -> str:
     """What a result depends on, as 32 hexadecimal digits.
 
     Made of the names and contents of the files; the settings of the transforms, and the source of

@@ -151,7 +151,7 @@ def valid(
             f"{reader.where}: {row_name(columns, row)}: {results[row]}; "
             f"{len(wrong)} of {len(results)} rows are invalid: see invalid_rows(...), "
             "or leave them out with invalid='drop'"
-        )
+        ) from results[row]
     counts = {"rows": len(results), "dropped": len(wrong)}
     counts.update(Counter(f"dropped.{results[row].reason}" for row in wrong))
     origins = origin_of(columns)

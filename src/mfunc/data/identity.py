@@ -6,6 +6,7 @@ or an object without `digest`, is refused by name.
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 from collections.abc import Mapping
 from typing import Any
@@ -21,9 +22,9 @@ def plain(value: Any, where: str = "value") -> Any:
     """A value as JSON has it: None, bool, int, float, str, lists, and dicts with text keys.
 
     Args:
-      value: plain data, paths apart; an array; a transform or a composition of them; a frozen
-        attrs value such as a `Template` (by the fields that its equality compares); anything else
-        that has a `digest`, such as a tokenizer.
+      value: plain data, paths apart; a time; an array; a transform or a composition of them; a
+        frozen attrs value such as a `Template` (by the fields that its equality compares); anything
+        else that has a `digest`, such as a tokenizer.
       where: how errors call it.
 
     Raises:
@@ -53,6 +54,8 @@ def plain(value: Any, where: str = "value") -> Any:
         return [plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
     if isinstance(value, (set, frozenset)):
         return sorted((plain(item, where) for item in value), key=repr)
+    if isinstance(value, datetime.datetime):
+        return value.isoformat()
     if isinstance(value, np.generic):
         return plain(value.item(), where)
     return _described(value, where)

@@ -82,7 +82,8 @@ def write(
         is for pretraining: the column `text` goes to `{prefix}_text_document`.
       attention_mask: what stands for it where there are `input_ids` but no column of that name:
         `"segments"`, the segment ids (upstream's neat pack), if there are any, else ones; `"ones"`
-        (its plain pack). Positions follow from segments and are not written.
+        (its plain pack); `"none"`, no such file. Positions follow from segments and are not
+        written.
       dtype: type of a value; upstream's is int32 always, as labels need -100.
       document_indices: integers [documents + 1]: document d is rows `[d]..[d + 1]`; by default
         every row is one. Where upstream skips a row it leaves an empty document:
@@ -109,7 +110,7 @@ def write(
     """
     prefix = Path(prefix)
     flag("indexed.write", "packed", packed)
-    choice("indexed.write", "attention_mask", attention_mask, ["segments", "ones"])
+    choice("indexed.write", "attention_mask", attention_mask, ["segments", "ones", "none"])
     choice("indexed.write", "dtype", dtype, CODES)
     chunks = ((_tokens(c, attention_mask), counts) for c, counts in counted_chunks(columns))
     with staged(prefix) as folder:
@@ -187,6 +188,13 @@ def sidecar(prefix: PathLike, *, packed: bool = True) -> dict[str, Any]:
     return content
 
 
+def files_of(prefix: PathLike, columns: Iterable[str], *, packed: bool = True) -> list[Path]:
+    """The files of a set of these columns, and its sidecar."""
+    pairs = [_pair(Path(prefix), packed, name) for name in columns]
+    made = [p.with_name(f"{p.name}.{end}") for p in pairs for end in ("bin", "idx")]
+    return [*made, _sidecar(Path(prefix), packed)]
+
+
 def _write_columns(
     folder: Path,
     prefix: Path,
@@ -256,7 +264,9 @@ def _tokens(columns: Columns, attention_mask: str) -> dict[str, Ragged]:
     if not tokens:
         raise ValueError(f"{where}: got no columns")
     segments = tokens.pop("segment_ids", None)
-    if "input_ids" in tokens and "attention_mask" not in tokens:
+    if attention_mask == "none" and segments is None:
+        pass
+    elif "input_ids" in tokens and "attention_mask" not in tokens:
         ids = tokens["input_ids"]
         if segments is None or attention_mask == "ones":
             segments = Ragged(np.ones(len(ids.flat), np.int32), ids.offsets - ids.offsets[0])

@@ -93,15 +93,21 @@ def read(
     flag("read", "quotes", quotes)
     names = None if header is None else check_names("read", header)
     chosen = None if fields is None else _checked_fields(fields)
-    paths = [path] if isinstance(path, (str, os.PathLike)) else list(path)
-    files = [file for each in paths for file in _files(os.fspath(each))]
-    if not files:
-        raise ValueError("read: got no paths")
+    files = files_of(path)
     if (header or not quotes) and not any(_kind(file) in TABLES for file in files):
         raise ValueError(f"read: header and quotes are for .csv and .tsv, but got {files[0]}")
     rows_of = partial(_rows_of, chunk_rows=chunk_rows, header=names, quotes=quotes)
     rows = (row for file in files for row in _checked_rows(file, rows_of(file), chosen))
     return _chunks(rows, chosen, chunk_rows)
+
+
+def files_of(path: PathLike | Sequence[PathLike]) -> list[Path]:
+    """The files that `read` reads, in its order; it raises as `read` does at once."""
+    paths = [path] if isinstance(path, (str, os.PathLike)) else list(path)
+    files = [file for each in paths for file in _files(os.fspath(each))]
+    if not files:
+        raise ValueError("read: got no paths")
+    return files
 
 
 def _rows_of(
