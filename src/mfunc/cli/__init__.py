@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 VERBS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "data": ("what becomes of text before training", ()),
+    "data": ("what becomes of text before training", ("convert", "diff", "inspect")),
 }
 # Of the user's making: said in one line. All else is a bug, and shows where it is.
 EXPECTED = (ValueError, TypeError, OSError, ImportError)
