@@ -107,7 +107,7 @@ def lengths(
     figure, axis = _pyplot().subplots(figsize=(9, 4.2), layout="constrained")
     longest, usual = int(lengths.max()), int(np.percentile(lengths, 99.5))
     edge = longest if longest <= 1.5 * usual else max(int(1.2 * usual), 1)
-    step = max(1, -(-edge // 80))
+    step = max(1, -(-edge // min(80, 20 + int(len(lengths) ** 0.5))))
     bins = np.arange(0, edge + 1 + step, step) - 0.5
     axis.hist(lengths[lengths <= edge], bins, color="#9db8d2", label="tokens")
     if trained is not None:

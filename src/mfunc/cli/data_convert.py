@@ -123,7 +123,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Refuse ways that are none, and flags that are missing or would do nothing."""
+    from mfunc.data.check import integer
+
     way = f"--from {args.source} --to {args.target}"
+    if args.seq_length is not None:
+        integer("data convert", "--seq-length", args.seq_length, least=1)
     if args.target not in TARGETS[args.source]:
         raise ValueError(f"{way} is no way; it goes --to {' or '.join(TARGETS[args.source])}")
     used, needed = _flags(args)
@@ -142,7 +146,11 @@ def _flags(args: argparse.Namespace) -> tuple[set[str], tuple[str, ...]]:
         return {"id_name"} if args.source == "belle" else set(), ()
     if args.source == "wikitext":
         return {"tokenizer", "seq_length"}, ("tokenizer", "seq_length")
-    fit = {"tokenizer", "seq_length", *(["truncate", "pad_id"] if args.seq_length else [])}
+    fit = {
+        "tokenizer",
+        "seq_length",
+        *(["truncate", "pad_id"] if args.seq_length is not None else []),
+    }
     if args.source == "tokens":
         return fit, ()
     return fit | {"map_function", "map_function_kwargs"}, ("tokenizer",)
@@ -169,9 +177,20 @@ def _steps(args: argparse.Namespace, tokenizer: Any) -> list[Any]:
         ]
     if args.source == "tokens":
         return fit
-    kwargs = json.loads(args.map_function_kwargs or "{}")
-    to_pieces = md.sft(args.map_function or "vicuna", **kwargs)
+    to_pieces = md.sft(args.map_function or "vicuna", **_kwargs(args))
     return [*_turns(args, to_pieces), to_pieces, md.tokenize(tokenizer), *fit]
+
+
+def _kwargs(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings of the map function."""
+    text = args.map_function_kwargs or "{}"
+    try:
+        kwargs = json.loads(text)
+    except ValueError:
+        kwargs = None
+    if not isinstance(kwargs, dict):
+        raise ValueError(f"--map-function-kwargs is not a JSON object: {text}")
+    return kwargs
 
 
 def _turns(args: argparse.Namespace, to_pieces: Any) -> list[Any]:
@@ -277,18 +296,19 @@ def _page(output: str, told: dict[str, Any], seconds: float) -> str:
     """What was written, and what became of the rest."""
     counts, places = told["counts"], told["columns"]["input_ids"]["values"]
     tokens, trained = (counts.get(f"convert.{name}", 0) for name in ("tokens", "trained"))
-    lines = [
-        f"{output}: {told['rows']:,} rows, {seconds:.1f} s",
-        f"tokens    {tokens:>12,}  {tokens / max(places, 1):.2%} of {places:,} places",
-        f"trained   {trained:>12,}  {trained / max(tokens, 1):.2%} of the tokens",
-    ]
     notes = {
-        "truncate.cut": "rows were too long and lost their end",
+        "truncate.cut": "rows were too long and lost tokens",
         "truncate.dropped": "rows were too long",
         "truncate.split": "rows were too long and became several",
         "truncate.tokens_lost": "tokens of these rows",
         "blocks.lost": "tokens at the end, less than a row",
     }
-    lost = [(name.split(".")[1], counts.get(name, 0), note) for name, note in notes.items()]
-    lines += [f"{name.replace('_', ' '):<10}{n:>12,}  {note}" for name, n, note in lost if n]
-    return "\n".join(lines)
+    lines = [
+        ("tokens", tokens, f"{tokens / max(places, 1):.2%} of {places:,} places"),
+        ("trained", trained, f"{trained / max(tokens, 1):.2%} of the tokens"),
+        *((n.split(".")[1].replace("_", " "), counts.get(n, 0), note) for n, note in notes.items()),
+    ]
+    shown = [
+        f"{name:<11} {n:>12,}  {note}" for i, (name, n, note) in enumerate(lines) if n or i < 2
+    ]
+    return "\n".join([f"{output}: {told['rows']:,} rows, {seconds:.1f} s", *shown])

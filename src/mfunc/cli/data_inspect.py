@@ -249,7 +249,8 @@ def _around(ids: Any, labels: Any, tokenizer: Any) -> str:
     if tokenizer is None:
         return " ".join(map(str, ids[window].tolist()))
     part = None if labels is None else labels[window]
-    return " ".join(md.show(ids[window], tokenizer, labels=part).split())
+    text = md.show(ids[window], tokenizer, labels=part).replace("\ufffd", "")  # cut characters
+    return " ".join(text.split())
 
 
 def _packed(lengths: Any, seq_length: int) -> str:

@@ -64,7 +64,7 @@ def write(path: PathLike, columns: Any) -> int:
                 for text in _rows(chunk, rows):
                     file.write((between if rows else before) + text)
                     rows += 1
-            file.write(behind if rows else before + behind.strip("\n"))
+            file.write(behind if rows else before + behind.lstrip("\n"))
         publish(folder, path.parent, files=[path.name], marks=[])
     return rows
 
