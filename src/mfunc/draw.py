@@ -196,7 +196,8 @@ def pack(
     queries = _colours(own[None], None)[0][:, None]
     picture = np.where(allowed[..., None], queries, 1.0)
     right.imshow(picture, interpolation="none")
-    count = f"{own.max()} document{'s' * (own.max() != 1)}"
+    documents = int(own.max())
+    count = f"{documents} document{'s' * (documents != 1)}"
     right.set(title=f"who may look at whom: row 0, {count}", xlabel="key", ylabel="query")
     return _save(figure, path)
 

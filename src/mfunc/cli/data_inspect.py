@@ -105,7 +105,8 @@ def _print_rows(args: argparse.Namespace) -> None:
         for name in chunk:
             columns.setdefault(name, [None] * rows)
         if args.style:
-            wrong += md.invalid_rows(chunk, style=args.style)
+            found = md.invalid_rows(chunk, style=args.style)
+            wrong += [(chunk_row.partition("(")[2][:-1], why) for chunk_row, why in found]
         size = len(chunk["_origin"])
         for name, column in columns.items():
             column += [_size(value) for value in chunk.get(name, [None] * size)]
@@ -262,7 +263,7 @@ def _packed(lengths: Any, seq_length: int) -> str:
     plan = md.pack_plan(np.minimum(lengths, seq_length), capacity=seq_length)
     fill = int(plan.lengths.sum()) / max(len(plan) * seq_length, 1)
     longer = int((lengths > seq_length).sum())
-    note = f"; {longer:,} samples are longer and counted as cut" * bool(longer)
+    note = f"; longer, and counted as cut: {longer:,}" * bool(longer)
     return f"{'packed':<10} to {seq_length:,}: {len(plan):,} rows, {fill:.2%} filled{note}"
 
 
