@@ -112,7 +112,12 @@ def lengths(
     axis.hist(lengths[lengths <= edge], bins, color="#9db8d2", label="tokens")
     if trained is not None:
         axis.hist(
-            trained[trained <= edge], bins, histtype="step", color="#c8553d", label="trained tokens"
+            trained[trained <= edge],
+            bins,
+            histtype="step",
+            color="#c8553d",
+            linewidth=1.8,
+            label="trained tokens",
         )
     for percent in (50, 90, 99):
         at = int(np.percentile(lengths, percent, method="inverted_cdf"))

@@ -11,7 +11,7 @@ BOS, EOS, PAD = 256, 257, 258
 
 
 def folder(path: Path) -> Path:
-    """Write `tokenizer.json` and `tokenizer_config.json`, in which special tokens have both forms."""
+    """Write `tokenizer.json` and the config, in which special tokens have either form."""
     letters = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
     model = tokenizers.Tokenizer(tokenizers.models.BPE({c: i for i, c in enumerate(letters)}, []))
     model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -8,7 +8,6 @@ from tests.cli import byte_level
 
 import mfunc.data as md
 from mfunc.cli import main
-from mfunc.data import Ragged
 
 pytest.importorskip("tokenizers")
 

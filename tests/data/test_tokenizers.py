@@ -179,3 +179,11 @@ def test_upstream_tokenizer_file_reads_text_as_text(shared):
     assert tokenizer.vocab_size == spec["vocab_size"]
     assert tokenizer.eos_id == spec["specials"]["<|im_end|>"]
     assert tokenizer.encode(["a<|im_end|>é"])[0] == list("a<|im_end|>é".encode())
+
+
+def test_special_ids_are_those_that_are_no_text(model):
+    tokenizer = md.sentencepiece(model, special=["<turn>"])
+    turn = tokenizer.token_id("<turn>")
+    assert tokenizer.special_ids == {
+        0: "<unk>", 1: "<s>", 2: "</s>", tokenizer.token_id("<|ctl|>"): "<|ctl|>", turn: "<turn>"
+    }  # fmt: skip
