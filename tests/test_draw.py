@@ -91,6 +91,52 @@ def test_a_pack_needs_rows(tmp_path, segment_ids):
         draw.pack(tmp_path / "x.png", segment_ids)
 
 
+def test_the_title_and_the_words_say_what_is_drawn(tmp_path):
+    rows = np.array([[1, 1, 2]])
+    plain = image.imread(draw.pack(tmp_path / "a.png", rows))
+    assert not np.array_equal(
+        plain, image.imread(draw.pack(tmp_path / "b.png", rows, title="my: "))
+    )
+    marked = image.imread(draw.pack(tmp_path / "c.png", rows, np.array([[-100, 5, -100]])))
+    assert marked.shape == plain.shape
+
+
+# --- lengths ---
+
+BARS, OUTLINE = np.array([0x9D, 0xB8, 0xD2]) / 255, np.array([0xC8, 0x55, 0x3D]) / 255
+
+
+def test_bars_for_lengths_and_an_outline_for_what_is_trained(tmp_path):
+    sizes = np.array([3, 5, 5, 9])
+    path = draw.lengths(tmp_path / "new" / "lengths.png", sizes)
+    assert path == tmp_path / "new" / "lengths.png"
+    assert image.imread(path).shape == (504, 1080, 4)
+    assert pixels_of(path, BARS) > 1000
+    assert pixels_of(path, OUTLINE) == 0
+    assert pixels_of(draw.lengths(tmp_path / "b.png", sizes, sizes - 2), OUTLINE) > 200
+
+
+def test_a_line_at_the_sequence_length_unless_it_is_beyond_all(tmp_path):
+    sizes = np.array([3, 5, 5, 9])
+    assert pixels_of(draw.lengths(tmp_path / "a.png", sizes, seq_length=6), LINE) > 200
+    assert pixels_of(draw.lengths(tmp_path / "b.png", sizes, seq_length=100), LINE) == 0
+
+
+def test_a_few_long_samples_do_not_squeeze_the_rest(tmp_path):
+    """One sample of 10,000 would leave one bar of all others."""
+    usual = np.arange(1000) % 100
+    alone = pixels_of(draw.lengths(tmp_path / "a.png", usual), BARS)
+    joined = pixels_of(draw.lengths(tmp_path / "b.png", np.append(usual, 10_000)), BARS)
+    assert joined > 0.7 * alone
+
+
+def test_equal_lengths_and_none(tmp_path):
+    assert pixels_of(draw.lengths(tmp_path / "a.png", np.array([2049] * 9)), BARS) > 100
+    assert draw.lengths(tmp_path / "b.png", np.array([0, 0])).is_file()
+    with pytest.raises(ValueError, match=r"draw\.lengths: there is no sample"):
+        draw.lengths(tmp_path / "c.png", np.array([], int))
+
+
 # --- without matplotlib ---
 
 
@@ -99,6 +145,7 @@ def test_a_pack_needs_rows(tmp_path, segment_ids):
     [
         lambda path: draw.losses(path, {"a": [1.0]}),
         lambda path: draw.pack(path, np.ones((1, 2), int)),
+        lambda path: draw.lengths(path, np.ones(2, int)),
     ],
 )
 def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch, call):

@@ -73,11 +73,87 @@ def _running_mean(values: Sequence[float], share: float = 0.95) -> list[float]:
     return means
 
 
+def lengths(
+    path: str | os.PathLike[str],
+    lengths: np.ndarray,
+    trained: np.ndarray | None = None,
+    seq_length: int | None = None,
+) -> Path:
+    """Draw how long samples are.
+
+    Some samples are often ten times longer than all others. If so, they are counted at the right
+    edge and not drawn.
+
+    Args:
+      path: the PNG to write; its folder is made when it is missing.
+      lengths: int [samples], tokens of each.
+      trained: int [samples], those that are trained: an outline in front.
+      seq_length: S, a line; or where it is beyond the edge, words.
+
+    Returns:
+      The path.
+
+    Raises:
+      ImportError: the extra `plot` is not installed.
+      ValueError: there is no sample.
+
+    Example:
+      >>> import tempfile
+      >>> lengths(Path(tempfile.mkdtemp()) / "lengths.png", np.array([3, 5, 5, 9])).name
+      'lengths.png'
+    """
+    if not len(lengths):
+        raise ValueError("draw.lengths: there is no sample")
+    figure, axis = _pyplot().subplots(figsize=(9, 4.2), layout="constrained")
+    longest, usual = int(lengths.max()), int(np.percentile(lengths, 99.5))
+    edge = longest if longest <= 1.5 * usual else max(int(1.2 * usual), 1)
+    step = max(1, -(-edge // min(80, 20 + int(len(lengths) ** 0.5))))
+    bins = np.arange(0, edge + 1 + step, step) - 0.5
+    axis.hist(lengths[lengths <= edge], bins, color="#9db8d2", label="tokens")
+    if trained is not None:
+        axis.hist(
+            trained[trained <= edge],
+            bins,
+            histtype="step",
+            color="#c8553d",
+            linewidth=1.8,
+            label="trained tokens",
+        )
+    for percent in (50, 90, 99):
+        at = int(np.percentile(lengths, percent, method="inverted_cdf"))
+        axis.axvline(at, color="#555555", linewidth=0.8, linestyle=":")
+        _words(axis, f"{percent} %\n{at:,}", at, 1, offset=3)
+    if beyond := int((lengths > edge).sum()):
+        _words(axis, f"{beyond:,} longer,\nup to {longest:,} →", edge, 0.2, offset=-3)
+    note = "" if seq_length is None else f", S = {seq_length:,}"
+    if seq_length is not None and seq_length <= edge:
+        axis.axvline(seq_length, color="#1f4e79", linewidth=1.8, label=note[2:])
+    axis.set(
+        title=f"{len(lengths):,} samples, {int(lengths.sum()):,} tokens{note}",
+        xlabel="tokens of a sample",
+        ylabel="samples",
+        xlim=(0, bins[-1]),
+    )
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, loc="center right")
+    return _save(figure, path)
+
+
+def _words(axis: Any, text: str, x: float, height: float, *, offset: int) -> None:
+    """Small words at x, to the right of it or, with an offset below 0, to the left."""
+    axis.annotate(
+        text, (x, height), xycoords=("data", "axes fraction"), xytext=(offset, -4),
+        textcoords="offset points", fontsize=8, color="#555555", va="top",
+        ha="left" if offset > 0 else "right",
+    )  # fmt: skip
+
+
 def pack(
     path: str | os.PathLike[str],
     segment_ids: np.ndarray,
     labels: np.ndarray | None = None,
     rows: int = 12,
+    title: str = "",
 ) -> Path:
     """Draw packed rows, and the zigzag mask of the first one beside them.
 
@@ -86,6 +162,7 @@ def pack(
       segment_ids: int [R, S]; 0 is padding (white).
       labels: int [R, S]; tokens with -100 are drawn pale.
       rows: how many rows at most.
+      title: what they are, in front of how many there are.
 
     Returns:
       The path.
@@ -115,8 +192,8 @@ def pack(
     )
     filled = float((segment_ids > 0).mean())
     left.set(
-        title=f"{len(shown)} of {len(segment_ids)} rows, {filled:.2%} filled",
-        xlabel="position",
+        title=f"{title}{len(shown)} of {len(segment_ids):,} rows, {filled:.2%} filled",
+        xlabel="position" + " (pale: not trained)" * (labels is not None),
         ylabel="row",
     )
     own = segment_ids[0]
@@ -124,9 +201,9 @@ def pack(
     queries = _colours(own[None], None)[0][:, None]
     picture = np.where(allowed[..., None], queries, 1.0)
     right.imshow(picture, interpolation="none")
-    right.set(
-        title=f"who may look at whom: row 0, {own.max()} documents", xlabel="key", ylabel="query"
-    )
+    documents = int(own.max())
+    count = f"{documents} document{'s' * (documents != 1)}"
+    right.set(title=f"who may look at whom: row 0, {count}", xlabel="key", ylabel="query")
     return _save(figure, path)
 
 

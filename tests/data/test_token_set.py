@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import mfunc.data as md
 from mfunc.data import Ragged, indexed, mindrecord
 from mfunc.data.token_set import token_set
 
@@ -89,3 +90,34 @@ def test_what_is_not_there():
         token_set("diff", "gone.json")
     with pytest.raises(FileNotFoundError, match="there is no gone_text_document"):
         token_set("diff", "gone")
+
+
+def test_files_of_every_kind_are_read_in_chunks():
+    rows = {
+        "input_ids": Ragged.from_rows([[1, 2], [3], [4]]),
+        "labels": Ragged.from_rows([[-100, 2], [3], [4]]),
+    }
+    md.indexed.write("x", rows)
+    md.write("x.json", rows)
+    for path, names in (("x", ["input_ids", "attention_mask", "labels"]), ("x.json", [*rows])):
+        chunks = list(md.read_tokens(path, chunk_rows=2))
+        assert [len(chunk["input_ids"]) for chunk in chunks] == [2, 1]
+        assert [*chunks[0]] == names
+        assert {name: md.concat(chunks)[name] for name in rows} == rows
+    alone = list(md.read_tokens("x_packed_labels_document.idx"))
+    assert [[*chunk] for chunk in alone] == [["input_ids"]]
+    md.mindrecord.write("x.mindrecord", rows)
+    assert md.concat(list(md.read_tokens("x.mindrecord", chunk_rows=1))) == rows
+
+
+def test_what_holds_no_tokens_is_refused_at_once():
+    names = (f"{a}_{b}" for a in ("chosen", "rejected") for b in ("input_ids", "labels"))
+    md.indexed.write("pair", dict.fromkeys(names, np.array([[1]])))
+    with pytest.raises(
+        ValueError, match="read_tokens: pair has no input_ids, but chosen_input_ids"
+    ):
+        md.read_tokens("pair")
+    with pytest.raises(FileNotFoundError, match="there is no"):
+        md.read_tokens("nothing")
+    with pytest.raises(ValueError, match="read_tokens: chunk_rows must be an integer >= 1, got 0"):
+        md.read_tokens("pair", chunk_rows=0)

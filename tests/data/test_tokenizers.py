@@ -195,3 +195,11 @@ def test_tokens_of_turns_are_text_though_the_file_does_not_call_them_special():
     assert loaded.encode(["a<think>"]) == [[0, think]], "which templates write as text"
     assert loaded.special == ("<｜User｜>", "<|end|>")
     assert loaded.vocab_size == tokenizer.get_vocab_size()
+
+
+def test_special_ids_are_those_that_are_no_text(model):
+    tokenizer = md.sentencepiece(model, special=["<turn>"])
+    turn = tokenizer.token_id("<turn>")
+    assert tokenizer.special_ids == {
+        0: "<unk>", 1: "<s>", 2: "</s>", tokenizer.token_id("<|ctl|>"): "<|ctl|>", turn: "<turn>"
+    }  # fmt: skip

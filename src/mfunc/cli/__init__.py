@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
 VERBS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "data": ("what becomes of text before training", ("pack",)),
+    "data": ("what becomes of text before training", ("pack", "convert", "inspect", "diff")),
 }
 # Of the user's making: said in one line. All else is a bug, and shows where it is.
 EXPECTED = (ValueError, TypeError, OSError, ImportError)
@@ -28,11 +29,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
       0, or 1 if what was asked for is not so (files that differ), or 2 for an error, 130 if it was
-      interrupted.
+      interrupted, 141 if nobody reads on.
     """
     args = _parser().parse_args(argv)
     try:
-        return args.run(args)
+        code = args.run(args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever reads, `head` say, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except EXPECTED as error:
         if args.traceback:
             raise

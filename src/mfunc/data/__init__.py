@@ -19,9 +19,11 @@ from mfunc.data.conversation import conversations, invalid_rows
 from mfunc.data.conversion import alpaca_conversations, belle_conversations
 from mfunc.data.corpora import ag_news, squad, wikitext
 from mfunc.data.cut import infer_max_len, infer_seqlen, truncate
+from mfunc.data.decoded import show
 from mfunc.data.difference import Difference, diff
 from mfunc.data.fields import MapKeys, map_keys
 from mfunc.data.instruct import chat
+from mfunc.data.json_file import write
 from mfunc.data.map_functions import sft
 from mfunc.data.mask import actual_seq_len, position_ids, segment_mask, zigzag_mask
 from mfunc.data.messages import Call, Message
@@ -31,8 +33,11 @@ from mfunc.data.plan import Plan, pack_plan
 from mfunc.data.ragged import Ragged
 from mfunc.data.read import read
 from mfunc.data.report import BuildReport
+from mfunc.data.summary import Statistics, samples, segments, statistics
 from mfunc.data.template import Piece, Template, render
 from mfunc.data.templates import TEMPLATES
+from mfunc.data.token_blocks import blocks
+from mfunc.data.token_set import read_tokens
 from mfunc.data.tokenize import tokenize
 from mfunc.data.tokenizer_files import load_tokenizer
 from mfunc.data.tokenizers import HFTokenizer, SentencePiece, hf_tokenizer, sentencepiece
@@ -53,6 +58,7 @@ __all__ = [
     "Plan",
     "Ragged",
     "SentencePiece",
+    "Statistics",
     "Template",
     "Transform",
     "actual_seq_len",
@@ -61,6 +67,7 @@ __all__ = [
     "batch",
     "batch_by_length",
     "belle_conversations",
+    "blocks",
     "build_dataset",
     "cache_key",
     "cached",
@@ -88,21 +95,27 @@ __all__ = [
     "pipe",
     "position_ids",
     "read",
+    "read_tokens",
     "render",
     "render_chat_template",
     "repeat_to_multiple",
     "rows",
+    "samples",
     "segment_mask",
+    "segments",
     "sentencepiece",
     "sft",
+    "show",
     "shuffle",
     "skip",
     "squad",
+    "statistics",
     "take",
     "tokenize",
     "transform",
     "truncate",
     "unpack",
     "wikitext",
+    "write",
     "zigzag_mask",
 ]

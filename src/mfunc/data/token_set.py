@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mfunc.data import indexed, mindrecord
-from mfunc.data.columns import concat, kinds, num_rows
-from mfunc.data.pair import as_ragged
+from mfunc.data.check import integer
+from mfunc.data.columns import Columns, concat, kinds, num_rows, take_rows
+from mfunc.data.pair import PathLike, as_ragged
 from mfunc.data.ragged import Ragged
 
 COLUMNS = ("input_ids", "labels", "attention_mask", "segment_ids")
@@ -48,6 +49,40 @@ def token_set(where: str, value: Any) -> tuple[str, TokenSet]:
                 f"{column.lengths[row]} {names[key]}; they must agree"
             )
     return shown, side
+
+
+def read_tokens(path: PathLike, *, chunk_rows: int = 1024) -> Iterator[Columns]:
+    """Read a file of tokens of any kind, chunk by chunk.
+
+    Args:
+      path: the prefix of `.bin/.idx` files, one `.idx`, a `.mindrecord`, or a `.json` or `.jsonl`
+        of id lists or of rows with `input_ids`; JSON is read whole.
+      chunk_rows: rows in a chunk; the last may have fewer.
+
+    Returns:
+      Iterator of columns, Ragged: `input_ids`, and `labels` and `attention_mask` if there are any.
+      Of pretraining text its one column is `input_ids`.
+
+    Raises:
+      FileNotFoundError: at once, if there is no such file.
+      ValueError: at once, if it is damaged, or holds other columns.
+
+    Example:
+      >>> _ = indexed.write("x", {"text": Ragged.from_rows([[7, 8], [9]])}, packed=False)
+      >>> list(read_tokens("x"))
+      [{'input_ids': Ragged(2 rows, 3 int32 values)}]
+    """
+    path = Path(path)
+    integer("read_tokens", "chunk_rows", chunk_rows, least=1)
+    if path.suffix == mindrecord.SUFFIX:
+        return mindrecord.read(path, chunk_rows=chunk_rows)
+    columns = _load("read_tokens", path)
+    if "input_ids" not in columns and len(columns) == 1:
+        columns = {"input_ids": next(iter(columns.values()))}
+    if "input_ids" not in columns:
+        raise ValueError(f"read_tokens: {path} has no input_ids, but {kinds(columns)}")
+    rows = num_rows("read_tokens", columns)
+    return (take_rows(columns, slice(i, i + chunk_rows)) for i in range(0, rows, chunk_rows))
 
 
 def _load(where: str, path: Path) -> Mapping[str, Any]:

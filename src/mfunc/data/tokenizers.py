@@ -102,6 +102,13 @@ class SentencePiece:
         return found
 
     @property
+    def special_ids(self) -> dict[int, str]:
+        """Ids that are no text, with their names: control pieces, the unknown, those `special`."""
+        model = self._model
+        found = (i for i in range(self.vocab_size) if model.is_control(i) or model.is_unknown(i))
+        return {i: model.id_to_piece(i) for i in (*found, *map(model.piece_to_id, self.special))}
+
+    @property
     def model(self) -> bytes:
         """The model file's content, to be saved beside a checkpoint."""
         return self._model.serialized_model_proto()
@@ -209,8 +216,13 @@ class HFTokenizer:
     @property
     def special(self) -> tuple[str, ...]:
         """The texts that are special tokens, though `encode` reads them as text."""
-        added = self._model.get_added_tokens_decoder().values()
-        return tuple(token.content for token in added if token.special)
+        return tuple(self.special_ids.values())
+
+    @property
+    def special_ids(self) -> dict[int, str]:
+        """Ids that are no text, with their names."""
+        added = self._model.get_added_tokens_decoder().items()
+        return {i: token.content for i, token in added if token.special}
 
     def __repr__(self) -> str:
         return f"hf_tokenizer({self.path!r}, vocab_size={self.vocab_size})"
