@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import re
 
-import numpy as np
 import pytest
 
-import mfunc.data as md
 from mfunc.cli import main
 
 E2E = "golden/mindspeed/e2e"

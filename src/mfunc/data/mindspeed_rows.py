@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mfunc.data.check import nearest
-from mfunc.data.columns import IGNORED_LABEL, ORIGIN, Columns, map_columns, num_rows, row_name
+from mfunc.data.columns import IGNORED_LABEL, ORIGIN, Columns, num_rows, row_name, take_rows
 from mfunc.data.compose import Counts, counted
 from mfunc.data.conversation import invalid_rows
 from mfunc.data.fields import map_keys
@@ -114,9 +114,9 @@ def chunks(source: Source, most: int | None = None) -> Iterator[tuple[Columns, C
     total = 0
     for columns in read(source.path):
         seen |= columns.keys() - {ORIGIN}
-        size = min(num_rows("mindspeed", columns), (most or np.inf) - total)
-        columns = map_columns(columns, lambda column, size=int(size): column[:size])
-        total += int(size)
+        columns = take_rows(columns, slice(None if most is None else most - total))
+        size = num_rows("mindspeed", columns)
+        total += size
         unread = [
             name
             for name in UNREAD.get(source.style, ())
@@ -124,12 +124,12 @@ def chunks(source: Source, most: int | None = None) -> Iterator[tuple[Columns, C
         ]
         counts = {f"unread.{name}": sum(map(bool, columns[name])) for name in unread}
         if source.fields:
-            none = [None] * int(size)
+            none = [None] * size
             taken = {ours: columns.get(name, none) for ours, name in source.fields.items()}
             columns = {**taken, ORIGIN: columns[ORIGIN]}
         yield columns, counts
         if total == most:
-            return
+            break
     for ours in source.named if total else ():
         if (name := source.fields[ours]) not in seen:
             raise ValueError(

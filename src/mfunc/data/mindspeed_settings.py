@@ -1,6 +1,7 @@
 """The flags of MindSpeed-LLM's `preprocess_data.py` as one frozen value, checked.
 
-Beside them tables: which handlers there are, which prompt types, which flags change nothing. Where upstream passes over something without a word (an unknown handler, a flag that the handler
+Beside them tables: which handlers there are, which prompt types, which flags change nothing.
+Where upstream passes over something without a word (an unknown handler, a flag that the handler
 does not read), this refuses it by name.
 """
 
