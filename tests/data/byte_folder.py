@@ -23,6 +23,7 @@ def write_folder(
     built.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(
         add_prefix_space=False, use_regex=False
     )
+    built.decoder = tokenizers.decoders.ByteLevel()
     built.add_special_tokens(list(special))
     if bos_before:
         built.post_processor = tokenizers.processors.TemplateProcessing(

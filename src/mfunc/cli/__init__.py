@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     """The parser of all verbs; `words` say whose flags these are to take."""
-    asked = {name for flag, name in pairwise([*words, ""]) if flag == "--compat"}
+    split = [part for word in words for part in word.split("=", 1)]
+    asked = {name for flag, name in pairwise(split) if flag == "--compat"}
     other = next((COMPAT[name] for name in COMPAT if name in asked), {})
     parser = argparse.ArgumentParser(prog="mfunc", description="Pure transforms for fine-tuning.")
     groups = parser.add_subparsers(dest="group", required=True, metavar="GROUP")

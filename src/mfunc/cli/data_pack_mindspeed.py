@@ -95,9 +95,8 @@ def summary(prefix: str, counts: dict[str, int], idle: list[str], seconds: float
     if idle:
         lines.append(f"without effect on the files: {', '.join(idle)}")
     rate = counts["tokens"] / max(seconds, 1e-9)
-    lines.append(
-        f"{counts['tokens']:,} tokens, {counts['trained']:,} trained, {rate:,.0f} a second"
-    )
+    trained = f", {counts['trained']:,} trained" if "trained" in counts else ""
+    lines.append(f"{counts['tokens']:,} tokens{trained}, {rate:,.0f} a second")
     if "slots" in counts:
         fill = 100 * counts["packed"] / counts["slots"]
         lines.append(f"{counts['documents']:,} rows packed, filled to {fill:.2f} %")

@@ -110,7 +110,7 @@ def training_order(
     if global_batch_size is not None:
         missing = -rows % integer("training_order", "global_batch_size", global_batch_size, least=1)
     epoch = start + np.arange(rows + missing) % rows
-    state = np.random.RandomState(seed)  # noqa: NPY002  the one that upstream draws from
+    state = np.random.RandomState(seed)  # the generator that upstream draws from
     order = [epoch.copy() for _ in range(-(-samples // len(epoch)))]
     for one in order if shuffle else ():
         state.shuffle(one)

@@ -20,9 +20,10 @@ import numpy as np
 from toolz import merge_with
 
 from mfunc.data import indexed
-from mfunc.data.columns import Columns, concat, take_rows
+from mfunc.data.columns import IGNORED_LABEL, Columns, concat, take_rows
 from mfunc.data.compose import Counts
 from mfunc.data.cut import truncate
+from mfunc.data.indexed import IDS_OF
 from mfunc.data.mindspeed import attention_mask
 from mfunc.data.mindspeed_rows import LEFT_OUT, chunks, samples_of, sources
 from mfunc.data.mindspeed_settings import LATER, Settings
@@ -67,12 +68,13 @@ def preprocess(settings: Settings) -> Counts:
     """
     tokenizer = folder_tokenizer(settings.tokenizer_name_or_path, prompt_type=settings.prompt_type)
     samples, counts = _samples(settings, tokenizer)
-    counts["tokens"] = sum(len(c.flat) for name, c in samples.items() if "labels" not in name)
-    labels = [column.flat for name, column in samples.items() if "labels" in name]
-    counts["trained"] = sum(int((flat != -100).sum()) for flat in labels)
+    tokens = {name: c for name, c in samples.items() if name not in IDS_OF}
+    counts["tokens"] = sum(len(column.flat) for column in tokens.values())
     if settings.handler.makes in ("text", "alpaca_text"):
         return _write_texts(settings, tokenizer, samples, counts)
     _refuse_unusable(settings, samples, counts)
+    labels = [column.flat for name, column in samples.items() if name in IDS_OF]
+    counts["trained"] = sum(int((flat != IGNORED_LABEL).sum()) for flat in labels)
     told = _told(settings, tokenizer)
     if not settings.pack:
         kept = _short(settings, samples)
@@ -138,6 +140,10 @@ def _samples(settings: Settings, tokenizer: HFTokenizer) -> tuple[Columns, Count
     total = merge_with(sum, counts)
     if not total["samples"]:
         raise ValueError(f"mindspeed: no sample is left of {settings.input}: {total}")
+    # Upstream cuts rows into parts, of which some handlers have left out the invalid ones before.
+    many = total["samples" if settings.handler.templated else "rows"]
+    if settings.n_subs > many:
+        raise ValueError(f"mindspeed: --n-subs {settings.n_subs}, but there are {many} rows")
     joined = {name: concat([{name: part[name]} for part in parts])[name] for name in parts[0]}
     return joined, total
 
@@ -158,9 +164,14 @@ def _refuse_unusable(settings: Settings, samples: Columns, counts: Counts) -> No
         if (column.lengths == 0).any():
             row = int((column.lengths == 0).argmax())
             raise ValueError(f"mindspeed: sample {row} of {counts['samples']} has no {name}")
-    if settings.n_subs > counts["samples"]:
-        raise ValueError(f"mindspeed: --n-subs {settings.n_subs} of {counts['samples']} samples")
-    if not settings.neat_pack and not _short(settings, samples).any():
+    short = _short(settings, samples)
+    if settings.prompt_type in LATER and not short.all():
+        raise ValueError(
+            f"mindspeed: {int((~short).sum())} samples have {settings.seq_length} tokens or more; "
+            f"how upstream cuts them with --prompt-type {settings.prompt_type}, which is later "
+            "than v2.1.0, is not known to the byte: choose a larger --seq-length"
+        )
+    if not settings.neat_pack and not short.any():
         raise ValueError(
             f"mindspeed: none of {counts['samples']} samples is shorter than --seq-length "
             f"{settings.seq_length}"
@@ -197,12 +208,6 @@ def _fitted(settings: Settings, samples: Columns) -> tuple[Columns, Counts]:
         return samples, {}
     if not settings.neat_pack:
         return take_rows(samples, lengths <= most), {"too_long": over}
-    if settings.prompt_type in LATER:
-        raise ValueError(
-            f"mindspeed: {over} samples are longer than {most} tokens, which --neat-pack with "
-            f"--prompt-type {settings.prompt_type} cuts as no output of the real program shows; "
-            "choose a larger --seq-length"
-        )
     if settings.handler.templated:
         # Upstream cuts turns before it puts eos behind the last one, and eod behind that.
         form = TEMPLATES[str(settings.prompt_type)]

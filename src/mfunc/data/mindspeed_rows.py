@@ -15,7 +15,7 @@ import numpy as np
 
 from mfunc.data.check import nearest
 from mfunc.data.columns import IGNORED_LABEL, ORIGIN, Columns, num_rows, row_name, take_rows
-from mfunc.data.compose import Counts, counted
+from mfunc.data.compose import Counts, Transform, counted
 from mfunc.data.conversation import invalid_rows
 from mfunc.data.fields import map_keys
 from mfunc.data.instruct import chat
@@ -168,8 +168,10 @@ def samples_of(
     def make(columns: Columns) -> tuple[Columns, Counts]:
         if "instruction" in columns:  # upstream joins what is there, be it nothing
             columns = {**columns, "instruction": [t or "" for t in columns["instruction"]]}
+        if source.style == "sharegpt":
+            _refuse_unread_parts(columns, source.tags or {})
         pieces, counts = counted(steps, columns)
-        _refuse_changed(columns, counts, told)
+        _refuse_changed(steps, columns, counts, told)
         samples, more = counted(tokenize(tokenizer), pieces)
         for side in ("chosen_", "rejected_") if makes == "pairwise" else ("",):
             _label_first(samples, pieces, side)
@@ -218,18 +220,44 @@ def _tags(style: str, given: Mapping[str, str] | None) -> dict[str, str] | None:
     return {**{tag: f"\0{tag}" for tag in ROLE_TAGS}, **given}
 
 
-def _refuse_changed(columns: Columns, counts: Counts, told: Mapping[str, Any]) -> None:
+def _refuse_changed(
+    steps: Transform, columns: Columns, counts: Counts, told: Mapping[str, Any]
+) -> None:
     """A row that upstream does not leave out, but trains on as something else."""
-    reasons = [name.rpartition(".")[2] for name in counts if name.startswith("chat.dropped.")]
     allowed = [r for r in LEFT_OUT if (told["style"], r) != ("openai", "roles_out_of_turn")]
-    if all(reason in allowed for reason in reasons):
+    if not _others(counts, allowed):
         return
-    for row, reason in invalid_rows(columns, **told):
-        if reason.partition(":")[0] not in allowed:
+    for row in range(num_rows("mindspeed", columns)):
+        one = take_rows(columns, slice(row, row + 1))
+        if wrong := _others(counted(steps, one)[1], allowed):
+            why = [reason for _, reason in invalid_rows(one, **told)] or wrong
             raise ValueError(
-                f"mindspeed: {row}: {reason}; upstream writes something else in its place or "
-                "fails: correct the row, or take it out"
+                f"mindspeed: {row_name(columns, row)}: {why[0]}; upstream writes something else "
+                "in its place or fails: correct the row, or take it out"
             )
+
+
+def _others(counts: Counts, allowed: list[str]) -> list[str]:
+    """Reasons that are not among those."""
+    reasons = [name.rpartition(".")[2] for name in counts if name.startswith("chat.dropped.")]
+    return [reason for reason in reasons if reason not in allowed]
+
+
+def _refuse_unread_parts(columns: Columns, tags: Mapping[str, str]) -> None:
+    """Parts of messages that upstream's ShareGPT handlers pass over, and we would write."""
+    role, content, function = (tags[f"{name}_tag"] for name in ("role", "content", "function"))
+    for row, messages in enumerate(columns["conversations"]):
+        for each in messages if isinstance(messages, list) else ():
+            parts = each if isinstance(each, dict) else {}
+            unread = [n for n in ("tool_calls", "reasoning_content") if parts.get(n) is not None]
+            if parts.get(role) == function and str(parts.get(content)).lstrip()[:1] == "[":
+                unread.append("a list of calls")
+            if unread:
+                raise ValueError(
+                    f"mindspeed: {row_name(columns, row)}: a message has {unread[0]}, which "
+                    "upstream's ShareGPT handlers do not read; take it out, or use "
+                    "`mfunc data pack` without --compat"
+                )
 
 
 def _label_first(samples: Columns, pieces: Columns, side: str) -> None:
