@@ -12,7 +12,7 @@ import pytest
 from tests.data.byte_tokenizer import ByteTokenizer
 
 import mfunc.data as md
-from mfunc.data.mindspeed import attention_mask, check_neat_pack
+from mfunc.data.mindspeed import attention_mask, check_neat_pack, training_order
 
 
 @attrs.frozen
@@ -104,6 +104,66 @@ def test_training_side_of_neat_rows(shared):
         assert md.actual_seq_len(segments).tolist() == np.cumsum(ends).tolist()
         real = [end for end in np.cumsum(ends).tolist() if case["attention_mask"][end - 1]]
         assert case["actual_seq_len"][: len(real)] == real
+
+
+def test_micro_batches_are_laid_end_to_end(shared):
+    """Where upstream's are right: rows flattened batch first."""
+    table = json.loads((shared / "golden/mindspeed/training/training_side_v210.json").read_text())
+    batch = table["micro_batch_2"]
+    positions = np.array(batch["position_ids"])
+    segments = np.cumsum(positions == 0, axis=1)  # the one pad of a row is its last segment
+    ends = md.actual_seq_len(segments).tolist()
+    assert ends == batch["actual_seq_len_flattened_b_s"]
+
+
+def test_long_samples_of_one_turn_are_cut_in_training_as_per_turn_does(shared):
+    """`_cut_instruction_token`. Turns share one budget there; with efficient_eos it writes -100
+    into input_ids: neither is an aim, as what is too long is cut before training.
+    """
+    table = json.loads((shared / "golden/mindspeed/training/training_side_v210.json").read_text())
+    cases = [
+        case
+        for case in table["cut_instruction_token"]
+        if not case["efficient_eos"] and np.diff(np.array(case["labels"]) == -100).sum() == 1
+    ]
+    assert len(cases) == 3
+    for case in cases:
+        sample = {n: md.Ragged.from_rows([case[n]]) for n in ("input_ids", "labels")}
+        cut = md.truncate(case["seq_length"], policy="per_turn")(sample)
+        assert {n: cut[n][0].tolist() for n in cut} == {n: case["result"][n] for n in cut}
+
+
+def test_training_order(shared):
+    """Two epochs, shuffled and not, filled up and not; a later split fills up from itself."""
+    table = json.loads((shared / "golden/mindspeed/training/training_side_v210.json").read_text())
+    assert len(table["shuffle_index"]) == 4
+    for case in table["shuffle_index"]:
+        rows, start = case["nb_documents"], case["start_index"]
+        size = len(case["sequential"])
+        settings = {
+            "samples": size + 1,
+            "seed": case["seed"],
+            "start": start,
+            "global_batch_size": case["global_batch_size"] if case["padded_samples"] else None,
+        }
+        plain = training_order(rows, **settings, shuffle=False).tolist()
+        mixed = training_order(rows, **settings).tolist()
+        expected = [case[n] for n in ("sequential", "shuffled_epoch0", "shuffled_epoch1")]
+        # Upstream fills up from row 0 of all rows, be it of another split.
+        ours = [[i if i >= start else i + start for i in epoch] for epoch in expected]
+        assert [plain[:size], mixed[:size], mixed[size:]] == ours
+        assert plain[size:] == plain[:size]
+
+
+def test_training_order_refuses():
+    for settings, message in (
+        ({"rows": 0, "samples": 1}, "rows must be an integer >= 1, got 0"),
+        ({"rows": 1, "samples": 0}, "samples must be an integer >= 1, got 0"),
+        ({"rows": 1, "samples": 1, "seed": 2**32}, "seed must be an integer in 0"),
+        ({"rows": 1, "samples": 1, "global_batch_size": 0}, "global_batch_size must be"),
+    ):
+        with pytest.raises(ValueError, match=f"training_order: {message}"):
+            training_order(**settings)
 
 
 def test_the_two_constraints():

@@ -13,10 +13,13 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 
 VERBS: dict[str, tuple[str, tuple[str, ...]]] = {
     "data": ("what becomes of text before training", ("pack", "convert", "inspect", "diff")),
 }
+# With `--compat mindspeed` a verb takes the flags of another program, and is another module.
+COMPAT = {"mindspeed": {"data": {"pack": "data_pack_mindspeed"}}}
 # Of the user's making: said in one line. All else is a bug, and shows where it is.
 EXPECTED = (ValueError, TypeError, OSError, ImportError)
 
@@ -31,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       0, or 1 if what was asked for is not so (files that differ), or 2 for an error, 130 if it was
       interrupted, 141 if nobody reads on.
     """
-    args = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    args = _parser(words).parse_args(words)
     try:
         code = args.run(args)
         sys.stdout.flush()
@@ -48,15 +52,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    """The parser of all verbs."""
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of all verbs; `words` say whose flags these are to take."""
+    split = [part for word in words for part in word.split("=", 1)]
+    asked = {name for flag, name in pairwise(split) if flag == "--compat"}
+    other = next((COMPAT[name] for name in COMPAT if name in asked), {})
     parser = argparse.ArgumentParser(prog="mfunc", description="Pure transforms for fine-tuning.")
     groups = parser.add_subparsers(dest="group", required=True, metavar="GROUP")
     for group, (help_, verbs) in VERBS.items():
         inside = groups.add_parser(group, help=help_, description=help_)
         choices = inside.add_subparsers(dest="verb", required=True, metavar="VERB")
-        for verb in verbs:
-            module = importlib.import_module(f"mfunc.cli.{group}_{verb}")
+        modules = {**{verb: f"{group}_{verb}" for verb in verbs}, **other.get(group, {})}
+        for verb, name in modules.items():
+            module = importlib.import_module(f"mfunc.cli.{name}")
             about = (module.__doc__ or "").strip()
             one = choices.add_parser(
                 verb, help=about.splitlines()[0], description=about, allow_abbrev=False,

@@ -163,8 +163,8 @@ def _cut(columns: Columns, over: np.ndarray, most: int, policy: str) -> Columns:
         if policy == "tail":
             kept[: most - 1] = kept[-1] = True
         elif policy == "per_turn":
-            target = columns["labels"][row] == columns["input_ids"][row]
-            kept[_kept_per_turn(target, most)] = True
+            ids, labels = columns["input_ids"][row], columns["labels"][row]
+            kept[_kept_per_turn(ids, labels, most)] = True
         else:
             trained = columns["labels"][row] != IGNORED_LABEL
             kept[_kept_tokens(trained, most, policy)] = True
@@ -198,10 +198,15 @@ def _target_length(source: int, target: int, most: int, policy: str) -> int:
     return min(target, most) if policy == "source_first" else infer_seqlen(source, target, most)[1]
 
 
-def _kept_per_turn(target: np.ndarray, most: int) -> np.ndarray:
-    """Places of the tokens that stay: the heads of both parts of every turn, the first `most`."""
-    begins = np.flatnonzero(np.diff(target.astype(np.int8), prepend=1) == -1)
-    begins = np.union1d([0], begins)
+def _kept_per_turn(ids: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:
+    """Places of the tokens that stay: the heads of both parts of every turn, the first `most`.
+
+    A turn begins behind a target, and with a token whose label is another (see `efficient_eos`),
+    which tells even where the answer before is empty.
+    """
+    target = ids == labels
+    falls = np.flatnonzero(np.diff(target.astype(np.int8), prepend=1) == -1)
+    begins = np.union1d([0, *falls], np.flatnonzero((labels != IGNORED_LABEL) & ~target))
     kept = []
     for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(target)], strict=True):
         targets = int(target[begin:end].sum())

@@ -1,4 +1,4 @@
-"""Plain and neat pack in MindSpeed-LLM's words: its attention_mask, its two constraints."""
+"""MindSpeed-LLM around its files: its attention_mask, its two constraints, its training order."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mfunc.data.check import flag
+from mfunc.data.check import flag, integer
 
 
 def attention_mask(segment_ids: Any, *, neat_pack: bool) -> np.ndarray:
@@ -66,3 +66,52 @@ def check_neat_pack(
             "--neat-pack in training needs --reset-position-ids: without it, positions run "
             "through the row and every sample sees those before it"
         )
+
+
+def training_order(
+    rows: int,
+    *,
+    samples: int,
+    seed: int = 1234,
+    shuffle: bool = True,
+    global_batch_size: int | None = None,
+    start: int = 0,
+) -> np.ndarray:
+    """Which row of a set upstream's training takes when.
+
+        5 rows, 8 samples: one epoch in the order of a random state, then another of the same state
+
+    Args:
+      rows: how many rows the split has.
+      samples: how many are needed at least: iterations times `--global-batch-size`.
+      seed: `--seed`.
+      shuffle: false for `--no-shuffle`.
+      global_batch_size: with `--padded-samples`, its flag: every epoch is filled up to a multiple
+        with the first rows of the split. None without.
+      start: the split's first row. Upstream fills up from row 0 of the whole set whatever the
+        split is, so that validation sees rows of training; here it is the split's own.
+
+    Returns:
+      int64 [n]: whole epochs, n >= `samples`.
+
+    Example:
+      >>> training_order(3, samples=4, shuffle=False).tolist()
+      [0, 1, 2, 0, 1, 2]
+
+    Source:
+      MindSpeed-LLM v2.1.0 `DecoderPackedMTFDataset`; equal where `start` is 0.
+    """
+    integer("training_order", "rows", rows, least=1)
+    integer("training_order", "samples", samples, least=1)
+    integer("training_order", "seed", seed, least=0, most=2**32 - 1)
+    integer("training_order", "start", start, least=0)
+    flag("training_order", "shuffle", shuffle)
+    missing = 0
+    if global_batch_size is not None:
+        missing = -rows % integer("training_order", "global_batch_size", global_batch_size, least=1)
+    epoch = start + np.arange(rows + missing) % rows
+    state = np.random.RandomState(seed)  # the generator that upstream draws from
+    order = [epoch.copy() for _ in range(-(-samples // len(epoch)))]
+    for one in order if shuffle else ():
+        state.shuffle(one)
+    return np.concatenate(order)

@@ -22,7 +22,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from mfunc.data.check import nearest
+from mfunc.data.check import flag, nearest
 from mfunc.data.fast import Fast, gigatoken
 from mfunc.data.ragged import Ragged
 from mfunc.data.words import Words, remembering
@@ -197,10 +197,13 @@ class HFTokenizer:
     eos_id: int | None
     pad_id: int | None
     vocab_size: int
+    parse_special: bool
     _model: Any = attrs.field(eq=False)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of every text, encoded on its own; nothing is added, no special token is read."""
+        # Said at every call, as pickling forgets it.
+        self._model.encode_special_tokens = not self.parse_special  # that is: as text
         return [e.ids for e in self._model.encode_batch(list(texts), add_special_tokens=False)]
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -212,6 +215,13 @@ class HFTokenizer:
         if name in ("bos", "eos", "pad"):
             return _known(getattr(self, f"{name}_id"), name, self.path)
         return _named("hf_tokenizer", self.path, name, self._model.get_vocab(True))
+
+    @property
+    def affixes(self) -> tuple[list[int], list[int]]:
+        """Ids that the file would put before and behind a text (bos); `encode` puts none."""
+        around, ids = (self._model.encode("x", add_special_tokens=a).ids for a in (True, False))
+        at = next(i for i in range(len(around)) if around[i : i + len(ids)] == ids)
+        return around[:at], around[at + len(ids) :]
 
     @property
     def special(self) -> tuple[str, ...]:
@@ -234,6 +244,7 @@ def hf_tokenizer(
     bos: str | None = None,
     eos: str | None = None,
     pad: str | None = None,
+    parse_special: bool = False,
 ) -> HFTokenizer:
     """Load a `tokenizer.json`, which needs the extra `hf`.
 
@@ -245,6 +256,8 @@ def hf_tokenizer(
       bos: name of the token that begins a text, such as `"<|begin_of_text|>"`.
       eos: name of the token that ends it.
       pad: name of the token for padding.
+      parse_special: read special tokens wherever a text spells them, as transformers does. Whoever
+        writes a message can then end its turn: only for equality with programs that do so.
 
     Returns:
       A tokenizer.
@@ -265,7 +278,6 @@ def hf_tokenizer(
         model = tokenizers.Tokenizer.from_buffer(content)
     except Exception as error:  # the package raises plain Exception
         raise ValueError(f"hf_tokenizer: {path} is not a tokenizer.json: {error}") from error
-    model.encode_special_tokens = True  # that is: as text
     # Some files (DeepSeek's) do not call the tokens of turns special, so text could spell them.
     turns = [t.content for t in model.get_added_tokens_decoder().values()]
     model.add_special_tokens([name for name in turns if re.fullmatch(r"<[|｜].+[|｜]>", name)])
@@ -281,6 +293,7 @@ def hf_tokenizer(
         eos_id=eos_id,
         pad_id=pad_id,
         vocab_size=max(vocab.values(), default=-1) + 1,
+        parse_special=flag("hf_tokenizer", "parse_special", parse_special),
         model=model,
     )
 
