@@ -178,4 +178,9 @@ def test_upstream_tokenizer_file_reads_text_as_text(shared):
     tokenizer = md.hf_tokenizer(folder / "qwen/tokenizer.json", eos="<|im_end|>")
     assert tokenizer.vocab_size == spec["vocab_size"]
     assert tokenizer.eos_id == spec["specials"]["<|im_end|>"]
-    assert tokenizer.encode(["a<|im_end|>é"])[0] == list("a<|im_end|>é".encode())
+    for each in (tokenizer, pickle.loads(pickle.dumps(tokenizer))):
+        assert each.encode(["a<|im_end|>é"])[0] == list("a<|im_end|>é".encode())
+    assert tokenizer.affixes == ([], [])
+    parsed = md.hf_tokenizer(folder / "qwen/tokenizer.json", parse_special=True)
+    for each in (parsed, pickle.loads(pickle.dumps(parsed))):
+        assert each.encode(["a<|im_end|>"] * 1025)[1024] == [97, spec["specials"]["<|im_end|>"]]
