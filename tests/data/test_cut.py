@@ -123,3 +123,14 @@ def test_samples_without_source_or_target_and_without_tokens(policy):
     expected = [0] if policy == "drop" else [0, 3, 3]
     assert out["input_ids"].lengths.tolist() == expected
     assert len(md.truncate(3, policy=policy)(md.take(0)(columns))["input_ids"]) == 0
+
+
+def test_per_turn_an_answer_of_nothing_ends_its_turn_where_the_next_token_has_a_label_of_its_own():
+    """With `efficient_eos` the first token of a turn is labelled eos (9) in place of the answer."""
+    sample = {
+        "input_ids": md.Ragged.from_rows([[1, 2, 3, 4, 5, 6, 7, 8]]),
+        "labels": md.Ragged.from_rows([[-100, -100, -100, 9, -100, 6, 7, 8]]),
+    }
+    cut = md.truncate(5, policy="per_turn")(sample)
+    assert cut["input_ids"][0].tolist() == [1, 2, 3, 4, 5]
+    assert cut["labels"][0].tolist() == [-100, -100, -100, 9, -100]

@@ -203,3 +203,10 @@ def test_special_ids_are_those_that_are_no_text(model):
     assert tokenizer.special_ids == {
         0: "<unk>", 1: "<s>", 2: "</s>", tokenizer.token_id("<|ctl|>"): "<|ctl|>", turn: "<turn>"
     }  # fmt: skip
+
+    for each in (tokenizer, pickle.loads(pickle.dumps(tokenizer))):
+        assert each.encode(["a<|im_end|>é"])[0] == list("a<|im_end|>é".encode())
+    assert tokenizer.affixes == ([], [])
+    parsed = md.hf_tokenizer(folder / "qwen/tokenizer.json", parse_special=True)
+    for each in (parsed, pickle.loads(pickle.dumps(parsed))):
+        assert each.encode(["a<|im_end|>"] * 1025)[1024] == [97, spec["specials"]["<|im_end|>"]]

@@ -34,7 +34,7 @@ from mfunc.data.ragged import Ragged, copy_windows, offsets_of
 from mfunc.data.templates import TEMPLATES
 from mfunc.data.tokenizers import HFTokenizer
 
-BLOCK = 1 << 22  # tokens of packed rows that are built at once
+BLOCK = 1 << 20  # tokens of packed rows that are built at once
 
 
 def preprocess(settings: Settings) -> Counts:
@@ -79,9 +79,8 @@ def preprocess(settings: Settings) -> Counts:
     if not settings.pack:
         kept = _short(settings, samples)
         counts |= {"too_long": int((~kept).sum())}
-        samples = {name: column[kept] for name, column in samples.items()}
         documents = np.cumsum([0, *kept])
-        written: Any = [(samples, counts)]
+        written: Any = [(_only(samples, kept), counts)]
         indexed.write(settings.output_prefix, written, document_indices=documents, settings=told)
         return {**counts, "documents": len(kept)}
     packed = _packed(settings, samples, tokenizer.token_id("pad"), counts)
@@ -131,9 +130,11 @@ def _samples(settings: Settings, tokenizer: HFTokenizer) -> tuple[Columns, Count
         for columns, unread in chunks(source, settings.max_samples):
             samples, told = make(columns)
             samples.pop("_origin", None)
+            _refuse_unknown_cuts(settings, samples)
+            samples, cut = _cut(settings, samples) if settings.neat_pack else (samples, {})
             left_out = {f"dropped.{r}": told.get(f"chat.dropped.{r}", 0) for r in LEFT_OUT}
             empty = {name: n for name, n in told.items() if name.endswith(".empty")}
-            some = {name: n for name, n in {**left_out, **unread, **empty}.items() if n}
+            some = {name: n for name, n in {**left_out, **unread, **empty, **cut}.items() if n}
             size = {"rows": len(next(iter(columns.values()))), "samples": _size(samples)}
             parts.append(samples)
             counts.append({**size, **some})
@@ -144,12 +145,17 @@ def _samples(settings: Settings, tokenizer: HFTokenizer) -> tuple[Columns, Count
     many = total["samples" if settings.handler.templated else "rows"]
     if settings.n_subs > many:
         raise ValueError(f"mindspeed: --n-subs {settings.n_subs}, but there are {many} rows")
-    joined = {name: concat([{name: part[name]} for part in parts])[name] for name in parts[0]}
-    return joined, total
+    names = list(parts[0])  # one by one, so that only one column is in memory twice
+    return {name: concat([{name: part.pop(name)} for part in parts])[name] for name in names}, total
 
 
 def _size(samples: Columns) -> int:
     return max(map(len, samples.values()))
+
+
+def _only(samples: Columns, kept: np.ndarray) -> Columns:
+    """Some rows; no copy where it is all of them."""
+    return samples if kept.all() else take_rows(samples, kept)
 
 
 def _short(settings: Settings, columns: Columns) -> np.ndarray:
@@ -164,17 +170,20 @@ def _refuse_unusable(settings: Settings, samples: Columns, counts: Counts) -> No
         if (column.lengths == 0).any():
             row = int((column.lengths == 0).argmax())
             raise ValueError(f"mindspeed: sample {row} of {counts['samples']} has no {name}")
-    short = _short(settings, samples)
-    if settings.prompt_type in LATER and not short.all():
-        raise ValueError(
-            f"mindspeed: {int((~short).sum())} samples have {settings.seq_length} tokens or more; "
-            f"how upstream cuts them with --prompt-type {settings.prompt_type}, which is later "
-            "than v2.1.0, is not known to the byte: choose a larger --seq-length"
-        )
-    if not settings.neat_pack and not short.any():
+    if not _short(settings, samples).any():
         raise ValueError(
             f"mindspeed: none of {counts['samples']} samples is shorter than --seq-length "
             f"{settings.seq_length}"
+        )
+
+
+def _refuse_unknown_cuts(settings: Settings, samples: Columns) -> None:
+    """Templates later than v2.1.0 have rules of their own for what is too long."""
+    if settings.prompt_type in LATER and (long := int((~_short(settings, samples)).sum())):
+        raise ValueError(
+            f"mindspeed: {long} samples have {settings.seq_length} tokens or more; how upstream "
+            f"cuts them with --prompt-type {settings.prompt_type}, which is later than v2.1.0, is "
+            "not known to the byte: choose a larger --seq-length"
         )
 
 
@@ -185,10 +194,13 @@ def _packed(
     size, width = _size(samples), int(settings.seq_length or 0)
     step, block = size // settings.n_subs, max(1, BLOCK // width)
     for begin in range(0, size, step):
-        fitted, told = _fitted(settings, take_rows(samples, slice(begin, begin + step)))
+        part = take_rows(samples, slice(begin, begin + step))
+        short = _short(settings, part)
+        fitted = _only(part, short)
         lengths = fitted["input_ids"].lengths
         plan = pack_plan(lengths, capacity=width - 1, strategy="first_fit_decreasing")
-        counts = {**counts, **told, "packed": int(lengths.sum()), "slots": len(plan) * width}
+        counts |= {"too_long": int((~short).sum()), "slots": len(plan) * width}
+        counts["packed"] = int(lengths.sum())
         for start in range(0, max(len(plan), 1), block):
             stop = min(start + block, len(plan))
             made = rows(
@@ -199,26 +211,24 @@ def _packed(
             counts = {}
 
 
-def _fitted(settings: Settings, samples: Columns) -> tuple[Columns, Counts]:
-    """Samples of at most one token less than a row, by upstream's rules: a row keeps one pad."""
+def _cut(settings: Settings, samples: Columns) -> tuple[Columns, Counts]:
+    """Samples of neat packs, one token less than a row at most, by upstream's rules.
+
+    It cuts turns before it puts eos behind the last one, and eod behind that; then the whole.
+    """
     most = int(settings.seq_length or 0) - 1
-    lengths = samples["input_ids"].lengths
-    over = int((lengths > most).sum())
+    over = int((samples["input_ids"].lengths > most).sum())
     if not over:
         return samples, {}
-    if not settings.neat_pack:
-        return take_rows(samples, lengths <= most), {"too_long": over}
     if settings.handler.templated:
-        # Upstream cuts turns before it puts eos behind the last one, and eod behind that.
         form = TEMPLATES[str(settings.prompt_type)]
         tail = int(form.efficient_eos) + int(settings.append_eod)
         ends = {name: _part(c, c.lengths - tail, c.lengths) for name, c in samples.items()}
         turns = {name: _part(c, 0, c.lengths - tail) for name, c in samples.items()}
         cut = truncate(most, policy="per_turn")(turns)
         samples = {name: _joined(cut[name], ends[name]) for name in samples}
-    return {name: _part(c, 0, np.minimum(c.lengths, most)) for name, c in samples.items()}, {
-        "cut": over
-    }
+    heads = {name: _part(c, 0, np.minimum(c.lengths, most)) for name, c in samples.items()}
+    return heads, {"cut": over}
 
 
 def _part(column: Ragged, begins: Any, ends: np.ndarray) -> Ragged:
@@ -245,7 +255,7 @@ def _write_texts(
         return {**counts, **{f"{key}.documents": len(column) for key, column in texts.items()}}
     kept = _short(settings, texts)
     counts |= {"too_long": int((~kept).sum())}
-    chunks_: Any = [({name: column[kept] for name, column in texts.items()}, counts)]
+    chunks_: Any = [(_only(texts, kept), counts)]
     indexed.write(
         settings.output_prefix,
         chunks_,
