@@ -6,6 +6,7 @@ map that have been looked at count as memory until the map is closed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -108,8 +109,7 @@ def _gather(file: Any, begins: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     out = np.empty(int(lengths.sum()), np.int32)
     view, at = out.data.cast("B"), 0
     for begin, size in zip((4 * begins).tolist(), (4 * lengths).tolist(), strict=True):
-        file.seek(begin)
-        if file.readinto(view[at : at + size]) != size:
+        if os.preadv(file.fileno(), [view[at : at + size]], begin) != size:
             raise ValueError(f"build_dataset: {file.name} was cut off while it was read")
         at += size
     return out

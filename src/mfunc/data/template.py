@@ -161,8 +161,9 @@ def render(
     Source:
       MindSpeed-LLM v2.1.0 `Template.encode_multiturn`; `ReasoningTemplate` of its later versions.
     """
-    choice("render", "train_on", train_on, TRAIN_ON)
-    choice("render", "thinking", thinking, THINKING)
+    if train_on not in TRAIN_ON or thinking not in THINKING:  # asked for every row: no call
+        choice("render", "train_on", train_on, TRAIN_ON)
+        choice("render", "thinking", thinking, THINKING)
     messages = tuple(messages)
     check_turns(messages)
     system = _system(template, system, tools)
