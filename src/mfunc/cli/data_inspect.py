@@ -244,8 +244,7 @@ def _around(ids: Any, labels: Any, tokenizer: Any) -> str:
     """What stands where a row's first trained token is, in one short line."""
     import mfunc.data as md
 
-    learned = (labels != -100).nonzero()[0] if labels is not None else ()
-    at = int(learned[0]) if len(learned) else 0
+    at = 0 if labels is None else int((labels != -100).argmax())
     window = slice(max(0, at - 8), at + 12)
     if tokenizer is None:
         return " ".join(map(str, ids[window].tolist()))
