@@ -105,26 +105,19 @@ def lengths(
     if not len(lengths):
         raise ValueError("draw.lengths: there is no sample")
     figure, axis = _pyplot().subplots(figsize=(9, 4.2), layout="constrained")
-    longest, usual = int(lengths.max()), int(np.percentile(lengths, 99.5))
-    edge = longest if longest <= 1.5 * usual else max(int(1.2 * usual), 1)
-    step = max(1, -(-edge // min(80, 20 + int(len(lengths) ** 0.5))))
-    bins = np.arange(0, edge + 1 + step, step) - 0.5
+    edge, bins = _range(lengths)
     axis.hist(lengths[lengths <= edge], bins, color="#9db8d2", label="tokens")
     if trained is not None:
         axis.hist(
-            trained[trained <= edge],
-            bins,
-            histtype="step",
-            color="#c8553d",
-            linewidth=1.8,
+            trained[trained <= edge], bins, histtype="step", color="#c8553d", linewidth=1.8,
             label="trained tokens",
-        )
+        )  # fmt: skip
     for percent in (50, 90, 99):
         at = int(np.percentile(lengths, percent, method="inverted_cdf"))
         axis.axvline(at, color="#555555", linewidth=0.8, linestyle=":")
         _words(axis, f"{percent} %\n{at:,}", at, 1, offset=3)
     if beyond := int((lengths > edge).sum()):
-        _words(axis, f"{beyond:,} longer,\nup to {longest:,} →", edge, 0.2, offset=-3)
+        _words(axis, f"{beyond:,} longer,\nup to {lengths.max():,} →", edge, 0.2, offset=-3)
     note = "" if seq_length is None else f", S = {seq_length:,}"
     if seq_length is not None and seq_length <= edge:
         axis.axvline(seq_length, color="#1f4e79", linewidth=1.8, label=note[2:])
@@ -137,6 +130,14 @@ def lengths(
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False, loc="center right")
     return _save(figure, path)
+
+
+def _range(lengths: np.ndarray) -> tuple[int, np.ndarray]:
+    """The longest length that is drawn, and the edges of the bars."""
+    longest, usual = int(lengths.max()), int(np.percentile(lengths, 99.5))
+    edge = longest if longest <= 1.5 * usual else max(int(1.2 * usual), 1)
+    step = max(1, -(-edge // min(80, 20 + int(len(lengths) ** 0.5))))
+    return edge, np.arange(0, edge + 1 + step, step) - 0.5
 
 
 def _words(axis: Any, text: str, x: float, height: float, *, offset: int) -> None:

@@ -115,7 +115,6 @@ def test_the_chain_of_the_tutorial(folder, capsys):
     assert not md.diff("one.mindrecord", "b.mindrecord")
 
 
-@pytest.mark.slow
 def test_the_chain_on_all_of_belle(shared):
     """Every row's ids are those of the prompt and the answer, its labels those of the answer."""
     from mindspore.dataset import MindDataset
@@ -256,11 +255,3 @@ def test_what_is_no_way_is_refused_in_one_line(folder, capsys, words, message):
     assert error.startswith("mfunc data convert: ")
     assert message in error
     assert (out, error.count("\n")) == ("", 1)
-
-
-def test_help_shows_an_example(capsys):
-    with pytest.raises(SystemExit):
-        main(["data", "convert", "--help"])
-    assert (
-        "--from belle --to conversations \\\n      --output belle.json" in capsys.readouterr().out
-    )

@@ -8,6 +8,7 @@ from tests.cli import byte_level
 
 import mfunc.data as md
 from mfunc.cli import main
+from mfunc.data import Ragged
 
 pytest.importorskip("tokenizers")
 
@@ -192,6 +193,18 @@ def test_pictures(packed, folder, capsys):
     assert pixels_of("apart/pack.png", TAB[1]) == 0  # 11 and 10 tokens: a row each
     inspect("rows.json", *way, "--seq-length", "21", "--plot", "both")
     assert pixels_of("both/pack.png", TAB[1]) > 1000
+
+
+def test_rows_of_no_tokens_are_counted(folder, capsys):
+    rows = Ragged.from_rows([[], [65, 66], []])
+    md.indexed.write("x", {"input_ids": rows, "labels": rows})
+    assert inspect("x", "--tokenizer", folder, "--plot", "pics") == 0
+    out = capsys.readouterr().out
+    assert "  0       0       0        0        0\n  1       2" in out
+    assert "empty      2  rows without a token\n" in out
+    md.indexed.write("x", {"input_ids": rows[:1], "labels": rows[:1]})
+    assert inspect("x", "--plot", "pics") == 2
+    assert "draw.lengths: there is no sample" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

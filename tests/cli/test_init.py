@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from mfunc.cli import main
+from mfunc.cli import VERBS, main
 
 
 def test_an_unknown_group_is_refused(capsys):
@@ -27,3 +27,27 @@ def test_help_loads_nothing_slow():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("group", "verb"), [(group, verb) for group, (_, verbs) in VERBS.items() for verb in verbs]
+)
+def test_help_shows_an_example(capsys, group, verb):
+    with pytest.raises(SystemExit) as caught:
+        main([group, verb, "--help"])
+    assert caught.value.code == 0
+    assert f"\n  mfunc {group} {verb} " in capsys.readouterr().out
+
+
+def test_a_reader_that_has_enough_is_no_error(tmp_path):
+    """As in `mfunc ... | head -1`."""
+    rows = '{"a": 1}\n'
+    (tmp_path / "x.jsonl").write_text(rows)
+    code = "import sys, mfunc.cli; sys.exit(mfunc.cli.main(['data', 'inspect', 'x.jsonl']))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() == 141

@@ -31,68 +31,52 @@ TARGETS = {  # what may become of what
     "wikitext": ("mindrecord", "indexed"),
     "tokens": ("mindrecord", "indexed"),
 }
-FLAGS = (
-    "tokenizer", "seq_length", "truncate", "pad_id", "map_function", "map_function_kwargs",
-    "id_name",
-)  # fmt: skip
 CHUNK = 1024  # rows in memory
+
+
+FLAGS = {  # those of some ways only
+    "tokenizer": ("PATH", "tokenizer.model, tokenizer.json or their folder"),
+    "seq_length": (
+        "S",
+        "rows of S + 1 tokens: a model feeds the first S and predicts the last S; without it rows "
+        "keep their lengths",
+    ),
+    "truncate": (
+        "POLICY",
+        "what becomes of longer rows: error (default), drop, tail, source_first, proportional or "
+        "split",
+    ),
+    "pad_id": ("ID", "token of padding (default: the tokenizer's pad, else its unk)"),
+    "map_function": (
+        "NAME",
+        "MindFormers' map function: vicuna (default; what llama_preprocess.py --dataset_type qa "
+        "does), multi-round-chat-dyn, multi-instruct-dyn, ...",
+    ),
+    "map_function_kwargs": (
+        "JSON",
+        """its settings, as '{"assistant_prompt_role": " ASSISTANT:"}'""",
+    ),
+    "id_name": ("NAME", "what stands before the number in the ids of belle (default bellemath)"),
+}
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """The flags."""
     add = parser.add_argument
     add(
-        "--input",
-        required=True,
-        metavar="PATH",
+        "--input", required=True, metavar="PATH",
         help="rows: a file, a folder or a pattern (json, jsonl, csv, tsv, parquet, arrow); "
         "wikitext: a file or a pattern; tokens: a .mindrecord, or a prefix of .bin/.idx files",
-    )
+    )  # fmt: skip
     add("--from", required=True, dest="source", choices=TARGETS, help="what it holds")
     add(
-        "--to",
-        required=True,
-        dest="target",
-        choices=TARGETS["belle"],
+        "--to", required=True, dest="target", choices=TARGETS["belle"],
         help="conversations: .json or .jsonl; indexed: .bin/.idx files, as Megatron's",
-    )
+    )  # fmt: skip
     add("--output", required=True, metavar="PATH", help="the file; for indexed, the prefix")
-    add("--tokenizer", metavar="PATH", help="tokenizer.model, tokenizer.json or their folder")
-    add(
-        "--seq-length",
-        type=int,
-        metavar="S",
-        help="rows of S + 1 tokens: a model feeds the first S and predicts the last S; without it "
-        "rows keep their lengths",
-    )
-    add(
-        "--truncate",
-        metavar="POLICY",
-        help="what becomes of longer rows: error (default), drop, tail, source_first, "
-        "proportional or split",
-    )
-    add(
-        "--pad-id",
-        type=int,
-        metavar="ID",
-        help="token of padding (default: the tokenizer's pad, else its unk)",
-    )
-    add(
-        "--map-function",
-        metavar="NAME",
-        help="MindFormers' map function: vicuna (default; what llama_preprocess.py --dataset_type "
-        "qa does), multi-round-chat-dyn, multi-instruct-dyn, ...",
-    )
-    add(
-        "--map-function-kwargs",
-        metavar="JSON",
-        help="""its settings, as '{"assistant_prompt_role": " ASSISTANT:"}'""",
-    )
-    add(
-        "--id-name",
-        metavar="NAME",
-        help="what stands before the number in the ids of belle (default bellemath)",
-    )
+    for name, (metavar, about) in FLAGS.items():
+        kind = int if metavar in ("S", "ID") else str
+        add(f"--{name.replace('_', '-')}", metavar=metavar, type=kind, help=about)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -146,11 +130,9 @@ def _flags(args: argparse.Namespace) -> tuple[set[str], tuple[str, ...]]:
         return {"id_name"} if args.source == "belle" else set(), ()
     if args.source == "wikitext":
         return {"tokenizer", "seq_length"}, ("tokenizer", "seq_length")
-    fit = {
-        "tokenizer",
-        "seq_length",
-        *(["truncate", "pad_id"] if args.seq_length is not None else []),
-    }
+    fit = {"tokenizer", "seq_length"}
+    if args.seq_length is not None:
+        fit |= {"truncate", "pad_id"}
     if args.source == "tokens":
         return fit, ()
     return fit | {"map_function", "map_function_kwargs"}, ("tokenizer",)
@@ -170,7 +152,7 @@ def _steps(args: argparse.Namespace, tokenizer: Any) -> list[Any]:
         return [md.tokenize(tokenizer, prepend_bos=True, append_eos=True)]
     fit = []
     if args.seq_length is not None:
-        size, pad_id = args.seq_length + 1, _pad_id(args, tokenizer)
+        size, pad_id = args.seq_length + 1, _pad_id(args, tokenizer) or 0
         fit = [
             md.truncate(size, policy=args.truncate or "error"),
             md.pad_to_divisor(size, max_length=size, pad_id=pad_id),
@@ -201,7 +183,9 @@ def _turns(args: argparse.Namespace, to_pieces: Any) -> list[Any]:
     function = MAP_FUNCTIONS[to_pieces.settings["name"]]
     if function.label is not None:
         raise ValueError("--map-function: classes of texts have no place in files of tokens")
-    convert = {"belle": md.belle_conversations, "alpaca": md.alpaca_conversations}
+    convert: dict[str, Any] = {
+        "belle": md.belle_conversations, "alpaca": md.alpaca_conversations,
+    }  # fmt: skip
     if "data_field" not in function.settings or args.source not in convert:
         return []
     return [convert[args.source]()]

@@ -172,7 +172,7 @@ def _pad_id(args: argparse.Namespace, tokenizer: Any, first: dict[str, Any]) -> 
         return args.pad_id
     reader = md.mindrecord if args.path.endswith(".mindrecord") else md.indexed
     try:
-        told = reader.sidecar(args.path)["settings"].get("pad_id")
+        told = reader.sidecar(args.path).get("settings", {}).get("pad_id")
     except FileNotFoundError:
         told = None
     return own if told is None else told
@@ -244,8 +244,7 @@ def _around(ids: Any, labels: Any, tokenizer: Any) -> str:
     """What stands where a row's first trained token is, in one short line."""
     import mfunc.data as md
 
-    learned = (labels != -100).nonzero()[0] if labels is not None else ()
-    at = int(learned[0]) if len(learned) else 0
+    at = 0 if labels is None or not len(labels) else int((labels != -100).argmax())
     window = slice(max(0, at - 8), at + 12)
     if tokenizer is None:
         return " ".join(map(str, ids[window].tolist()))

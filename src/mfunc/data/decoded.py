@@ -61,8 +61,8 @@ def show(
             "they must agree"
         )
     special = getattr(tokenizer, "special_ids", {})
-    edges = np.flatnonzero(np.diff(marks, prepend=-1, append=-1)) if len(ids) else []
-    bounds = list(pairwise(edges))
+    edges = np.flatnonzero(np.diff(marks, prepend=-1, append=-1)) if len(ids) else marks
+    bounds = list(pairwise(edges.tolist()))
     lines = []
     for start, stop in bounds:
         part = slice(start, stop)
