@@ -139,9 +139,9 @@ def _flags(args: argparse.Namespace) -> tuple[set[str], tuple[str, ...]]:
 
 
 def _tokenizer(args: argparse.Namespace) -> Any:
-    from mfunc.cli import tokenizer
+    import mfunc.data as md
 
-    return tokenizer.load(args.tokenizer) if args.tokenizer else None
+    return md.load_tokenizer(args.tokenizer) if args.tokenizer else None
 
 
 def _steps(args: argparse.Namespace, tokenizer: Any) -> list[Any]:

@@ -28,9 +28,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print what `md.diff` finds."""
     import mfunc.data as md
-    from mfunc.cli import tokenizer
 
-    loaded = tokenizer.load(args.tokenizer) if args.tokenizer else None
+    loaded = md.load_tokenizer(args.tokenizer) if args.tokenizer else None
     found = md.diff(args.a, args.b, loaded, limit=args.limit)
     print(found)
     return int(bool(found))

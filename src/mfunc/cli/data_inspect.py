@@ -84,9 +84,9 @@ def _is_rows(path: str) -> bool:
 
 
 def _tokenizer(args: argparse.Namespace) -> Any:
-    from mfunc.cli import tokenizer
+    import mfunc.data as md
 
-    return tokenizer.load(args.tokenizer) if args.tokenizer else None
+    return md.load_tokenizer(args.tokenizer) if args.tokenizer else None
 
 
 # --- rows ---

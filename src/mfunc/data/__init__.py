@@ -22,6 +22,7 @@ from mfunc.data.cut import infer_max_len, infer_seqlen, truncate
 from mfunc.data.decoded import show
 from mfunc.data.difference import Difference, diff
 from mfunc.data.fields import MapKeys, map_keys
+from mfunc.data.hf_tokenizers import HFTokenizer, hf_tokenizer
 from mfunc.data.instruct import chat
 from mfunc.data.json_file import write
 from mfunc.data.map_functions import sft
@@ -40,7 +41,7 @@ from mfunc.data.token_blocks import blocks
 from mfunc.data.token_set import read_tokens
 from mfunc.data.tokenize import tokenize
 from mfunc.data.tokenizer_files import load_tokenizer
-from mfunc.data.tokenizers import HFTokenizer, SentencePiece, hf_tokenizer, sentencepiece
+from mfunc.data.tokenizers import SentencePiece, sentencepiece
 from mfunc.data.workers import map_chunks
 
 __all__ = [

@@ -23,6 +23,7 @@ from mfunc.data import indexed
 from mfunc.data.columns import IGNORED_LABEL, Columns, concat, take_rows
 from mfunc.data.compose import Counts
 from mfunc.data.cut import truncate
+from mfunc.data.hf_tokenizers import HFTokenizer
 from mfunc.data.indexed import IDS_OF
 from mfunc.data.mindspeed import attention_mask
 from mfunc.data.mindspeed_rows import LEFT_OUT, chunks, samples_of, sources
@@ -32,7 +33,6 @@ from mfunc.data.pack import rows
 from mfunc.data.plan import pack_plan
 from mfunc.data.ragged import Ragged, copy_windows, offsets_of
 from mfunc.data.templates import TEMPLATES
-from mfunc.data.tokenizers import HFTokenizer
 
 BLOCK = 1 << 20  # tokens of packed rows that are built at once
 

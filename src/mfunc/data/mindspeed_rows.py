@@ -18,6 +18,7 @@ from mfunc.data.columns import IGNORED_LABEL, ORIGIN, Columns, num_rows, row_nam
 from mfunc.data.compose import Counts, Transform, counted
 from mfunc.data.conversation import invalid_rows
 from mfunc.data.fields import map_keys
+from mfunc.data.hf_tokenizers import HFTokenizer
 from mfunc.data.instruct import chat
 from mfunc.data.json_rows import parse
 from mfunc.data.mindspeed_settings import Settings
@@ -26,7 +27,6 @@ from mfunc.data.ragged import Ragged
 from mfunc.data.read import read
 from mfunc.data.styles import OPENAI_TAGS, SHAREGPT_TAGS
 from mfunc.data.tokenize import tokenize
-from mfunc.data.tokenizers import HFTokenizer
 
 # Reasons for which upstream leaves a row out, too.
 LEFT_OUT = ("missing_answer", "roles_out_of_turn", "unknown_role", "empty_conversation")

@@ -13,9 +13,9 @@ from typing import Any
 
 import attrs
 
+from mfunc.data.hf_tokenizers import HFTokenizer, hf_tokenizer
 from mfunc.data.template import Template
 from mfunc.data.templates import TEMPLATES
-from mfunc.data.tokenizers import HFTokenizer, hf_tokenizer
 
 # Their special tokens are looked up by name; those of all other templates are spelt in its texts.
 BY_NAME = ("chatglm2", "chatglm3", "chatglm3_system")

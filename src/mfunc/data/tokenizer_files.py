@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mfunc.data.hf_tokenizers import HFTokenizer, hf_tokenizer
 from mfunc.data.pair import PathLike
-from mfunc.data.tokenizers import HFTokenizer, SentencePiece, hf_tokenizer, sentencepiece
+from mfunc.data.tokenizers import SentencePiece, sentencepiece
 
 MODELS = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 ROLES = ("bos", "eos", "pad")
