@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 import functools
 import json
 
@@ -80,3 +81,7 @@ def test_what_has_no_identity_is_refused_by_name(value, place):
 def test_keys_must_be_text():
     with pytest.raises(TypeError, match=r"value\.a: the key 1 is not text"):
         plain({"a": {1: 2}})
+
+
+def test_a_time_is_its_iso_text():
+    assert plain(datetime.datetime(2026, 1, 2, 3)) == "2026-01-02T03:00:00"

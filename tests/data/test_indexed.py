@@ -274,3 +274,12 @@ def test_a_killed_writer_leaves_all_or_nothing():
     assert len(fresh) > 7, "three data files, three indices, the sidecar"
     assert len(random) == 50
     assert {*random} <= {"a", "b", "nothing", "cached", "uncached"}
+
+
+def test_there_need_be_no_mask():
+    columns = {name: SAMPLES[name] for name in ("input_ids", "labels")}
+    indexed.write("x", columns, attention_mask="none")
+    assert indexed.read("x") == columns
+    packed = {**columns, "segment_ids": columns["labels"]}
+    with pytest.raises(ValueError, match="segment_ids become the attention_mask"):
+        indexed.write("x", packed, attention_mask="none")

@@ -264,9 +264,8 @@ def _tokens(columns: Columns, attention_mask: str) -> dict[str, Ragged]:
     if not tokens:
         raise ValueError(f"{where}: got no columns")
     segments = tokens.pop("segment_ids", None)
-    if attention_mask == "none" and segments is None:
-        pass
-    elif "input_ids" in tokens and "attention_mask" not in tokens:
+    wanted = attention_mask != "none" and "attention_mask" not in tokens
+    if wanted and "input_ids" in tokens:
         ids = tokens["input_ids"]
         if segments is None or attention_mask == "ones":
             segments = Ragged(np.ones(len(ids.flat), np.int32), ids.offsets - ids.offsets[0])
