@@ -76,3 +76,12 @@ def test_the_keys_of_real_runs(shared):
     for text in given:
         keys = md.map_keys(text, style="sharegpt" if "messages" in text else "alpaca")
         assert sorted(keys.fields.values()) == sorted(json.loads(text).values())
+
+
+def test_chat_understands_the_fields():
+    keys = md.map_keys('{"messages": "talk", "tags": {"user_tag": "me"}}', style="sharegpt")
+    talk = [[{"from": "me", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]]
+    pieces = md.chat(style="sharegpt", template="qwen", fields=keys.fields, tags=keys.tags)
+    assert "Hi" in "".join(piece.text for piece in pieces({"talk": talk})["pieces"][0])
+    keys = md.map_keys({"prompt": "q", "response": "a"}, style="alpaca")
+    assert md.chat(style="alpaca", template="qwen", fields=keys.fields)({"q": ["1"], "a": ["2"]})

@@ -1,8 +1,8 @@
 r"""Files of rows to packed (or single) samples in token files, with a summary.
 
-    mfunc data pack --input alpaca.json --tokenizer llama/tokenizer.model --style alpaca \
-        --prompt-type llama2 --seq-length 4096 --pack --neat-pack --workers 2 \
-        --output-prefix ./finetune_dataset/alpaca
+  mfunc data pack --input alpaca.json --tokenizer llama/tokenizer.model --style alpaca \
+      --prompt-type llama2 --seq-length 4096 --pack --neat-pack --workers 2 \
+      --output-prefix ./finetune_dataset/alpaca
 
 writes alpaca_packed_{input_ids,attention_mask,labels}_document.{bin,idx} and, beside them, what
 they hold and how they were made: alpaca_packed_document.json.

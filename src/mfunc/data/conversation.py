@@ -193,9 +193,10 @@ def reader_of(
     flag(where, "prompt_only", prompt_only)
     if prompt_only and style in ("pairwise", "text"):
         raise ValueError(f"{where}: rows of style {style!r} have no prompt_only")
+    usual = {column: field for field, column in kind.fields.items()}
     given = {}
     for name, column in (fields or {}).items():
-        field = ALIASES.get(name, name)
+        field = ALIASES.get(name, usual.get(name, name))
         if field not in kind.fields or field in given:
             hint = nearest(name, kind.fields)
             what = "field twice:" if field in given else "unknown field"
