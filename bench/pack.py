@@ -25,7 +25,7 @@ from peers.pack_lists import next_fit
 from samples import drawn_lengths, drawn_samples, read_samples
 
 import mfunc.data as md
-from mfunc.data.plan import STRATEGIES
+from mfunc.data.packing.plan import STRATEGIES
 
 
 def peers(python: str, samples: dict[str, Any], size: int) -> dict[str, Any]:

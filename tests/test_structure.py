@@ -72,7 +72,7 @@ def name_of(path: Path) -> str:
 
 
 def part_of(module: str) -> str:
-    """'mfunc.data.pack' -> 'data'; 'mfunc' -> '__init__'."""
+    """'mfunc.data.packing.pack' -> 'data'; 'mfunc' -> '__init__'."""
     return [*module.split("."), "__init__"][1]
 
 

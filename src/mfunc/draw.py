@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mfunc.data.mask import segment_mask
+from mfunc.data.packing.mask import segment_mask
 
 
 def _pyplot() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -27,4 +28,16 @@ def test_no_script_is_forgotten():
     """Those of transforms take minutes: the parts that they time are tests of their own."""
     slow = {"transform.py", "updates.py"}
     shared = {"measure.py", "samples.py"}
-    assert {path.name for path in (ROOT / "bench").glob("*.py")} == {*RUNS, *slow, *shared}
+    own_test = {"data.py"}
+    scripts = {path.name for path in (ROOT / "bench").glob("*.py")}
+    assert scripts == {*RUNS, *slow, *shared, *own_test}
+
+
+def test_files_to_files(shared, tmp_path):
+    rows = json.loads((shared / "data/alpaca/alpaca_51k.json").read_text())[:200]
+    (tmp_path / "few.json").write_text(json.dumps(rows))
+    model = shared / "data/tokenizers/llama/tokenizer.model"
+    command = [sys.executable, str(ROOT / "bench/data.py"), "--data", "few.json", str(model)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "MindSpeed" in done.stdout

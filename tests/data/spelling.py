@@ -8,7 +8,7 @@ from typing import Any
 
 import sentencepiece as engine
 
-from mfunc.data.words import Words, remembering
+from mfunc.data.tokens.words import Words, remembering
 
 LINES = (
     "the quick brown fox jumps over the lazy dog",

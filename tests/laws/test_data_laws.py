@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mfunc.data as md
-from mfunc.data.plan import STRATEGIES
+from mfunc.data.packing.plan import STRATEGIES
 
 
 class Characters:

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mfunc.data as md
-from mfunc.data import Ragged, indexed
-from mfunc.data.pair import CODES, Pair, merge_pairs, read_pair, write_pair
+from mfunc.data import Ragged
+from mfunc.data.storage import indexed
+from mfunc.data.storage.pair import CODES, Pair, merge_pairs, read_pair, write_pair
 
 # The values come from `struct`, so that nothing of this reader is the one that is tested.
 FORMATS = {1: "B", 2: "b", 3: "h", 4: "i", 5: "q", 6: "d", 7: "f", 8: "H"}

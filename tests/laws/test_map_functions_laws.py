@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tests.laws.test_data_laws import Characters, conversations
 
 import mfunc.data as md
-from mfunc.data.corpora import clean_wikitext
-from mfunc.data.map_functions import MAP_FUNCTIONS
+from mfunc.data.dialogue.map_functions import MAP_FUNCTIONS
+from mfunc.data.sources.corpora import clean_wikitext
 
 LENGTHS = st.lists(st.integers(0, 40), max_size=40)
 PLANS = st.fixed_dictionaries(

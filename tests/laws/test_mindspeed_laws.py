@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.data.byte_folder import write_folder
 
-from mfunc.data.indexed import read_pair
-from mfunc.data.mindspeed_pipeline import preprocess
-from mfunc.data.mindspeed_settings import Settings
+from mfunc.data.mindspeed.pipeline import preprocess
+from mfunc.data.mindspeed.settings import Settings
+from mfunc.data.storage.indexed import read_pair
 
 # Letters of which pairs merge, special tokens, the words that the templates themselves spell.
 TEXTS = st.text(st.sampled_from("ab\n>你"), max_size=12) | st.sampled_from(

@@ -178,7 +178,7 @@ def _kwargs(args: argparse.Namespace) -> dict[str, Any]:
 def _turns(args: argparse.Namespace, to_pieces: Any) -> list[Any]:
     """Rows to conversations, if the map function takes those."""
     import mfunc.data as md
-    from mfunc.data.map_functions import MAP_FUNCTIONS
+    from mfunc.data.dialogue.map_functions import MAP_FUNCTIONS
 
     function = MAP_FUNCTIONS[to_pieces.settings["name"]]
     if function.label is not None:

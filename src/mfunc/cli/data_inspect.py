@@ -72,7 +72,7 @@ def _is_rows(path: str) -> bool:
     """Whether a path means rows; else tokens."""
     import glob
 
-    from mfunc.data.read import FORMATS
+    from mfunc.data.sources.read import FORMATS
 
     if Path(path).suffix in (".mindrecord", ".idx", ".bin"):
         return False

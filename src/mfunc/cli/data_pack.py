@@ -104,7 +104,7 @@ def summary(report: Any) -> str:
 
 def _check(args: argparse.Namespace) -> None:
     """Flags that do not go together."""
-    from mfunc.data.mindspeed import check_neat_pack
+    from mfunc.data.mindspeed.rules import check_neat_pack
 
     check_neat_pack(neat_pack=args.neat_pack, pack=args.pack)
     given = [name for name in PACK_ONLY if getattr(args, name) is not None and not args.pack]
@@ -155,7 +155,7 @@ def _prepare(args: argparse.Namespace, tokenizer: Any) -> Any:
 
 def _longest(args: argparse.Namespace) -> int:
     """Most tokens of a sample."""
-    from mfunc.data.plan import usable
+    from mfunc.data.packing.plan import usable
 
     if not args.pack:
         return args.seq_length
@@ -169,7 +169,7 @@ def _width(args: argparse.Namespace) -> int:
 
 def _fields(args: argparse.Namespace) -> tuple[dict[str, str] | None, dict[str, str] | None]:
     """The columns, and the tags of messages."""
-    from mfunc.data.json_rows import parse
+    from mfunc.data.sources.json_rows import parse
 
     if args.map_keys is None:
         return None, None

@@ -41,7 +41,7 @@ TAKEN: dict[str, dict[str, Any]] = {
 
 def options(parser: argparse.ArgumentParser) -> None:
     """The flags of upstream: those that count, and those that are only accepted or refused."""
-    from mfunc.data.mindspeed_settings import NO_EFFECT, REFUSED
+    from mfunc.data.mindspeed.settings import NO_EFFECT, REFUSED
 
     parser.add_argument("--compat", choices=["mindspeed"], required=True, help="whose flags")
     for name, how in TAKEN.items():
@@ -54,8 +54,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the files, and say what became of the rows."""
-    from mfunc.data.mindspeed_pipeline import merge_groups, preprocess
-    from mfunc.data.mindspeed_settings import NO_EFFECT, REFUSED, Settings
+    from mfunc.data.mindspeed.pipeline import merge_groups, preprocess
+    from mfunc.data.mindspeed.settings import NO_EFFECT, REFUSED, Settings
 
     for name, instead in REFUSED.items():
         if getattr(args, name) is not None:

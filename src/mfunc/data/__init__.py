@@ -7,42 +7,42 @@ A batch of samples is a dict of columns (`columns.py`); a transform is a frozen 
 columns to columns with its settings bound (`compose.py`). NumPy only: MindSpore is never imported.
 """
 
-from mfunc.data import indexed, mindrecord
 from mfunc.data.batch import batch, repeat_to_multiple, shuffle, skip, take
-from mfunc.data.buckets import BatchPlan, batch_by_length, length_batches
-from mfunc.data.build import build_dataset
-from mfunc.data.cache import cache_key, cached
-from mfunc.data.chat_template import ChatTemplate, hf_template, render_chat_template
+from mfunc.data.building.build import build_dataset
+from mfunc.data.building.report import BuildReport
+from mfunc.data.building.workers import map_chunks
 from mfunc.data.columns import Columns, concat
 from mfunc.data.compose import Transform, carry, compose, counted, pipe, transform
-from mfunc.data.conversation import conversations, invalid_rows
-from mfunc.data.conversion import alpaca_conversations, belle_conversations
-from mfunc.data.corpora import ag_news, squad, wikitext
-from mfunc.data.cut import infer_max_len, infer_seqlen, truncate
-from mfunc.data.decoded import show
-from mfunc.data.difference import Difference, diff
-from mfunc.data.fields import MapKeys, map_keys
-from mfunc.data.hf_tokenizers import HFTokenizer, hf_tokenizer
-from mfunc.data.instruct import chat
-from mfunc.data.json_file import write
-from mfunc.data.map_functions import sft
-from mfunc.data.mask import actual_seq_len, position_ids, segment_mask, zigzag_mask
-from mfunc.data.messages import Call, Message
-from mfunc.data.pack import pack, rows, unpack
-from mfunc.data.pad import pad_to_divisor
-from mfunc.data.plan import Plan, pack_plan
+from mfunc.data.dialogue.chat_template import ChatTemplate, hf_template, render_chat_template
+from mfunc.data.dialogue.conversation import conversations, invalid_rows
+from mfunc.data.dialogue.conversion import alpaca_conversations, belle_conversations
+from mfunc.data.dialogue.instruct import chat
+from mfunc.data.dialogue.map_functions import sft
+from mfunc.data.dialogue.messages import Call, Message
+from mfunc.data.dialogue.template import Piece, Template, render
+from mfunc.data.dialogue.templates import TEMPLATES
+from mfunc.data.packing.buckets import BatchPlan, batch_by_length, length_batches
+from mfunc.data.packing.cut import infer_max_len, infer_seqlen, truncate
+from mfunc.data.packing.mask import actual_seq_len, position_ids, segment_mask, zigzag_mask
+from mfunc.data.packing.pack import pack, rows, unpack
+from mfunc.data.packing.pad import pad_to_divisor
+from mfunc.data.packing.plan import Plan, pack_plan
+from mfunc.data.packing.token_blocks import blocks
 from mfunc.data.ragged import Ragged
-from mfunc.data.read import read
-from mfunc.data.report import BuildReport
-from mfunc.data.summary import Statistics, samples, segments, statistics
-from mfunc.data.template import Piece, Template, render
-from mfunc.data.templates import TEMPLATES
-from mfunc.data.token_blocks import blocks
-from mfunc.data.token_set import read_tokens
-from mfunc.data.tokenize import tokenize
-from mfunc.data.tokenizer_files import load_tokenizer
-from mfunc.data.tokenizers import SentencePiece, sentencepiece
-from mfunc.data.workers import map_chunks
+from mfunc.data.sources.corpora import ag_news, squad, wikitext
+from mfunc.data.sources.fields import MapKeys, map_keys
+from mfunc.data.sources.read import read
+from mfunc.data.storage import indexed, mindrecord
+from mfunc.data.storage.cache import cache_key, cached
+from mfunc.data.storage.json_file import write
+from mfunc.data.tokens.hf_tokenizers import HFTokenizer, hf_tokenizer
+from mfunc.data.tokens.tokenize import tokenize
+from mfunc.data.tokens.tokenizer_files import load_tokenizer
+from mfunc.data.tokens.tokenizers import SentencePiece, sentencepiece
+from mfunc.data.views.decoded import show
+from mfunc.data.views.difference import Difference, diff
+from mfunc.data.views.summary import Statistics, samples, segments, statistics
+from mfunc.data.views.token_set import read_tokens
 
 __all__ = [
     "TEMPLATES",

@@ -1,0 +1,1 @@
+"""Building: from files of rows to files of tokens, in flat memory and several processes."""

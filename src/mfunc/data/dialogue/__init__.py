@@ -1,0 +1,1 @@
+"""Dialogue: rows to messages to pieces of text, each trained or not."""

@@ -1,0 +1,1 @@
+"""MindSpeed-LLM's preprocessing: its flags, its rows, its bytes."""

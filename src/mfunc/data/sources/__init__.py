@@ -1,0 +1,1 @@
+"""Sources: files of every format to columns."""

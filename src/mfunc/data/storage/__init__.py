@@ -1,0 +1,1 @@
+"""Storage: rows and tokens in files, whole or not at all, with what made them."""

@@ -1,0 +1,1 @@
+"""Tokens: pieces of text to ids and labels."""

@@ -1,0 +1,69 @@
+"""A tokenizer by the path that a user has at hand: a file of either kind, or a folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mfunc.data.storage.pair import PathLike
+from mfunc.data.tokens.hf_tokenizers import HFTokenizer, hf_tokenizer
+from mfunc.data.tokens.tokenizers import SentencePiece, sentencepiece
+
+MODELS = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
+ROLES = ("bos", "eos", "pad")
+
+
+def load_tokenizer(
+    path: PathLike, *, bos: str | None = None, eos: str | None = None, pad: str | None = None
+) -> SentencePiece | HFTokenizer:
+    """Load a SentencePiece model or a `tokenizer.json`, whichever it is, or a folder with one.
+
+    A folder's SentencePiece model goes before its `tokenizer.json`: it is what the model was
+    trained with, and conversions differ from it. `tokenizer_config.json` beside them names bos, eos
+    and pad, if they are not named here.
+
+    Args:
+      path: the file or the folder.
+      bos: name of the token that begins a text.
+      eos: name of the token that ends it.
+      pad: name of the token for padding.
+
+    Returns:
+      What `sentencepiece` or `hf_tokenizer` gives.
+
+    Raises:
+      FileNotFoundError: if there is no such path, or no tokenizer in the folder.
+      ValueError: if it is of neither kind, or lacks a named token.
+    """
+    path = Path(path)
+    given: dict[str, Any] = {"bos": bos, "eos": eos, "pad": pad}
+    if path.is_dir():
+        given = {**_roles(path), **{role: name for role, name in given.items() if name is not None}}
+        found = [path / name for name in (*MODELS, "tokenizer.json") if (path / name).is_file()]
+        if not found:
+            raise FileNotFoundError(
+                f"load_tokenizer: the folder {path} has none of {', '.join(MODELS)}, tokenizer.json"
+            )
+        path = found[0]
+    if not path.is_file():
+        raise FileNotFoundError(f"load_tokenizer: there is no file or folder {path}")
+    with path.open("rb") as file:
+        is_json = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
+    return hf_tokenizer(path, **given) if is_json else sentencepiece(path, **given)
+
+
+def _roles(folder: Path) -> dict[str, str]:
+    """Names of bos, eos and pad that the folder's configuration tells."""
+    path = folder / "tokenizer_config.json"
+    if not path.is_file():
+        return {}
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        named = {role: config.get(f"{role}_token") for role in ROLES}
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"load_tokenizer: {path} is not a JSON object: {error}") from error
+    named = {
+        r: name.get("content") if isinstance(name, dict) else name for r, name in named.items()
+    }
+    return {role: name for role, name in named.items() if isinstance(name, str) and name}
