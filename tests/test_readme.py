@@ -15,6 +15,7 @@ from tests.conftest import ROOT
 from tests.examples.test_finetune import SMALL
 
 import mfunc as mf
+from mfunc.cli import main
 from mfunc.nn import llama
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -65,6 +66,17 @@ def test_the_command_for_ones_own_files_runs(users_files, monkeypatch, tmp_path)
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-2000:]
     assert (tmp_path / "result.json").is_file()
+
+
+def test_the_command_that_packs_runs(users_files, monkeypatch, capsys):
+    (line,) = re.findall(r"^ +mfunc (data pack .*)$", README, re.MULTILINE)
+    monkeypatch.chdir(users_files)
+    assert main(shlex.split(line)) == 0
+    printed = capsys.readouterr().out
+    block = re.search(r"```\n(rows in .*?)```", README, re.DOTALL)[1]
+    labels = [text[:18].strip() for text in block.splitlines()]
+    assert [text[:18].strip() for text in printed.splitlines()][: len(labels)] == labels
+    assert len(list((users_files / "finetune_dataset").glob("alpaca_packed_*.bin"))) == 3
 
 
 @pytest.mark.parametrize(

@@ -407,3 +407,10 @@ def test_many_rows():
 def test_wrong_limits(bad):
     with pytest.raises((TypeError, ValueError), match="diff: limit must be an integer >= 0"):
         md.diff(BASE, BASE, limit=bad)
+
+
+def test_another_pad_in_packed_rows_is_named():
+    rows = {"input_ids": md.Ragged.from_rows([[5, 6], [7, 8, 9], [4]])}
+    one, other = (md.pack(8, pad_id=pad)(rows) for pad in (0, 2))
+    found = md.diff(one, other)
+    assert [row.cause for row in found.first] == ["pad differs: 0 in a, 2 in b"]

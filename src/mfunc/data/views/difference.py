@@ -168,13 +168,19 @@ def _causes(a: TokenSet, b: TokenSet, rows: list[int], tokenizer: Any) -> Iterat
     repacked = _same_samples(a, b)
     for row, (row_a, row_b) in zip(rows, pairs, strict=True):
         if not np.array_equal(row_a.ids, row_b.ids):
-            yield (
-                elsewhere(row) or repacked or ids_cause(row_a, row_b, special, tokenizer, common)
-            )
+            moved = "" if _same_tokens(_row(a, row), _row(b, row)) else elsewhere(row) or repacked
+            yield moved or ids_cause(row_a, row_b, special, tokenizer, common)
         elif row_a.labels is not None and not np.array_equal(row_a.labels, row_b.labels):
             yield labels_cause(row_a, row_b, special)
         else:
             yield mask_cause(row_a, row_b)
+
+
+def _same_tokens(a: Row, b: Row) -> bool:
+    """Whether the rows differ in padding alone, as their masks tell."""
+    if a.mask is None or b.mask is None or not np.array_equal(a.mask, b.mask):
+        return False
+    return np.array_equal(a.ids[a.mask != 0], b.ids[b.mask != 0])
 
 
 def _samples(a: Row, b: Row) -> tuple[Row, Row]:
