@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 MINDSPEED = (180_000, 665)  # tokens a CPU second, MB
-TRL = Path(__file__).parent / "peers" / "trl_pack.py"
+TRL = Path(__file__).parent / "peers" / "files_trl.py"
 
 
 def family(pid: int) -> list[int]:

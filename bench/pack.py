@@ -30,7 +30,7 @@ from mfunc.data.packing.plan import STRATEGIES
 
 def peers(python: str, samples: dict[str, Any], size: int) -> dict[str, Any]:
     """What the peer's process prints, or nothing where it does not start."""
-    flat = {name: column.flat for name, column in samples.items()}
+    flat = {name: samples[name].flat for name in ("input_ids", "labels")}
     with tempfile.NamedTemporaryFile(suffix=".npz") as file:
         np.savez(file, offsets=samples["input_ids"].offsets, **flat)
         file.flush()

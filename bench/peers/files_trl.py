@@ -1,6 +1,6 @@
 """TRL's way from a file to packed rows: datasets' batched map in two processes, then pack_dataset.
 
-    python trl_pack.py FILE TOKENIZER SEQ_LENGTH
+    python files_trl.py FILE TOKENIZER SEQ_LENGTH
 
 Needs trl, datasets, transformers and sentencepiece, which the project does not list.
 """
