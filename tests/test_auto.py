@@ -264,3 +264,31 @@ def test_a_smaller_tokenizer_or_none_is_no_fault():
     check_vocabulary(SimpleNamespace(vocab_size=64), TINY.config, "here")
     with pytest.raises(ValueError, match=r"here: the tokenizer has 65 tokens"):
         check_vocabulary(SimpleNamespace(vocab_size=65), TINY.config, "here")
+
+
+def test_the_folder_says_what_the_special_tokens_are(folder):
+    model = tokenizers.models.WordLevel({"a": 0, "</s>": 1}, unk_token="a")
+    tokenizers.Tokenizer(model).save(str(folder / "tokenizer.json"))
+    config = {"eos_token": {"content": "</s>"}, "bos_token": None}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    tokenizer = from_pretrained(folder).tokenizer
+    assert (tokenizer.eos_id, tokenizer.bos_id) == (1, None)
+
+
+def test_saving_leaves_no_tokenizer_of_another_model(tmp_path, folder, tokenizer_file):
+    model = tokenizers.models.WordLevel({"a": 0}, unk_token="a")
+    tokenizers.Tokenizer(model).save("other.json")
+    both = (md.sentencepiece(tokenizer_file), md.hf_tokenizer("other.json", eos="a"))
+    for tokenizer in both:
+        save_pretrained(folder, Pretrained(llama, TINY.config, TINY.params, tokenizer))
+    assert not (folder / "tokenizer.model").exists()
+    assert from_pretrained(folder).tokenizer == both[1]
+    assert from_pretrained(folder).tokenizer.roles == {"eos": "a"}
+
+
+def test_an_unknown_family_is_refused_by_name(tmp_path):
+    with pytest.raises(ValueError, match=r"'test_auto_family' is no family .*; known are llama"):
+        save_pretrained(
+            tmp_path,
+            Pretrained(SimpleNamespace(__name__="test_auto_family"), TINY.config, TINY.params),
+        )

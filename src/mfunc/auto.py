@@ -14,12 +14,13 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from mfunc import checkpoint
-from mfunc.data import hf_tokenizer, sentencepiece
+from mfunc.data import load_tokenizer
 from mfunc.nn import llama
 from mfunc.nn.names import llama as llama_names
 from mfunc.tree import Tree
 
 # model_type of config.json -> the family and its names.
+TOKENIZERS = ("tokenizer.model", "tokenizer.json")
 FAMILIES: dict[str, tuple[ModuleType, ModuleType]] = {"llama": (llama, llama_names)}
 
 
@@ -117,11 +118,8 @@ def _weights(root: Path) -> dict[str, Any]:
 
 
 def _tokenizer(root: Path) -> Any:
-    if (root / "tokenizer.model").is_file():
-        return sentencepiece(root / "tokenizer.model")
-    if (root / "tokenizer.json").is_file():
-        return hf_tokenizer(root / "tokenizer.json")
-    return None
+    """The folder's tokenizer, with the special tokens that its configuration names; or nothing."""
+    return load_tokenizer(root) if any((root / name).is_file() for name in TOKENIZERS) else None
 
 
 def save_pretrained(folder: str | os.PathLike[str], pretrained: Pretrained) -> None:
@@ -148,7 +146,18 @@ def save_pretrained(folder: str | os.PathLike[str], pretrained: Pretrained) -> N
             or Path(pretrained.tokenizer.path).read_bytes()
         )
         checkpoint.write_whole(root / name, content)
+        named = {f"{role}_token": token for role, token in pretrained.tokenizer.roles.items()}
+        text = json.dumps(named, indent=2, ensure_ascii=False) + "\n"
+        checkpoint.write_whole(root / "tokenizer_config.json", text.encode())
+        for other in {*TOKENIZERS} - {name}:  # of a model that was saved here before
+            (root / other).unlink(missing_ok=True)
 
 
 def _names(model: ModuleType) -> ModuleType:
-    return next(names for family, names in FAMILIES.values() if family is model)
+    for family, names in FAMILIES.values():
+        if family is model:
+            return names
+    raise ValueError(
+        f"save_pretrained: {getattr(model, '__name__', model)!r} is no family with names of "
+        f"Hugging Face; known are {', '.join(FAMILIES)}"
+    )

@@ -55,6 +55,12 @@ class HFTokenizer:
         return around[:at], around[at + len(ids) :]
 
     @property
+    def roles(self) -> dict[str, str]:
+        """Names of the tokens that are bos, eos and pad, of those that there are."""
+        ids = {"bos": self.bos_id, "eos": self.eos_id, "pad": self.pad_id}
+        return {role: self._model.id_to_token(i) for role, i in ids.items() if i is not None}
+
+    @property
     def special(self) -> tuple[str, ...]:
         """The texts that are special tokens, though `encode` reads them as text."""
         return tuple(self.special_ids.values())

@@ -109,6 +109,12 @@ class SentencePiece:
         return {i: model.id_to_piece(i) for i in (*found, *map(model.piece_to_id, self.special))}
 
     @property
+    def roles(self) -> dict[str, str]:
+        """Names of the pieces that are bos, eos and pad, of those that there are."""
+        ids = {"bos": self.bos_id, "eos": self.eos_id, "pad": self.pad_id}
+        return {role: self._model.id_to_piece(i) for role, i in ids.items() if i is not None}
+
+    @property
     def model(self) -> bytes:
         """The model file's content, to be saved beside a checkpoint."""
         return self._model.serialized_model_proto()
