@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         rows = md.write(args.output, _conversations(args))
         print(f"{args.output}: {rows:,} conversations, {time.perf_counter() - began:.1f} s")
         return 0
-    tokenizer = _tokenizer(args)
+    tokenizer = md.load_tokenizer(args.tokenizer) if args.tokenizer else None
     steps = _steps(args, tokenizer)
     prepare = md.compose(*reversed(steps))
     made: Iterable[Any] = (md.counted(prepare, chunk) for chunk in _chunks(args))
@@ -136,12 +136,6 @@ def _flags(args: argparse.Namespace) -> tuple[set[str], tuple[str, ...]]:
     if args.source == "tokens":
         return fit, ()
     return fit | {"map_function", "map_function_kwargs"}, ("tokenizer",)
-
-
-def _tokenizer(args: argparse.Namespace) -> Any:
-    import mfunc.data as md
-
-    return md.load_tokenizer(args.tokenizer) if args.tokenizer else None
 
 
 def _steps(args: argparse.Namespace, tokenizer: Any) -> list[Any]:

@@ -54,6 +54,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the page, and draw."""
+    import mfunc.data as md
+
     rows = _is_rows(args.path)
     unused = {"style": args.style, "template": args.template, "map-function": args.map_function}
     if not rows and any(unused.values()):
@@ -62,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     if rows and args.tokenizer is None:
         _print_rows(args)
         return 0
-    tokenizer = _tokenizer(args)
+    tokenizer = md.load_tokenizer(args.tokenizer) if args.tokenizer else None
     chunks = _tokenized(args, tokenizer) if rows else _tokens(args.path)
     _print_tokens(args, tokenizer, chunks)
     return 0
@@ -81,12 +83,6 @@ def _is_rows(path: str) -> bool:
         or glob.has_magic(path)
         or any(suffix in FORMATS for suffix in Path(path).suffixes)
     )
-
-
-def _tokenizer(args: argparse.Namespace) -> Any:
-    import mfunc.data as md
-
-    return md.load_tokenizer(args.tokenizer) if args.tokenizer else None
 
 
 # --- rows ---

@@ -25,6 +25,7 @@ from mfunc.data.check import choice, nearest
 from mfunc.data.dialogue.jinja import CLOSE, OPEN, compiled, jinja_tags, render_jinja
 from mfunc.data.dialogue.messages import Message, RowError
 from mfunc.data.dialogue.template import THINKING, TRAIN_ON, Piece
+from mfunc.data.tokens.tokenizer_files import json_of, token_text
 
 MARK = "\ufdd0"
 ROLE_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token")
@@ -87,11 +88,11 @@ def hf_template(
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"hf_template: there is no folder {folder}")
-    config = _json(folder / "tokenizer_config.json")
+    config = json_of(folder / "tokenizer_config.json")
     source = _source(folder, config, name)
     compiled(source)
-    tokens = {**_json(folder / "special_tokens_map.json"), **config}
-    roles = {role: text for role in ROLE_TOKENS if (text := _content(tokens.get(role)))}
+    tokens = {**json_of(folder / "special_tokens_map.json"), **config}
+    roles = {role: text for role in ROLE_TOKENS if (text := token_text(tokens.get(role)))}
     return ChatTemplate(
         path=str(folder),
         source=source,
@@ -315,11 +316,11 @@ def _special(
 ) -> tuple[SpecialToken, ...]:
     """The texts that are special tokens, from all the files that may tell."""
     listed = [
-        *_json(folder / "tokenizer.json").get("added_tokens", ()),
+        *json_of(folder / "tokenizer.json").get("added_tokens", ()),
         *tokens.get("added_tokens_decoder", {}).values(),
     ]
     more = tokens.get("additional_special_tokens") or []
-    found = {text: SpecialToken(text) for text in (*roles.values(), *map(_content, more)) if text}
+    found = {text: SpecialToken(text) for text in (*roles.values(), *map(token_text, more)) if text}
     for each in listed:
         if each.get("special"):
             stripped = bool(each.get("lstrip")), bool(each.get("rstrip"))
@@ -328,12 +329,3 @@ def _special(
         if len(text) < 2:
             raise ValueError(f"hf_template: the special token {text!r} is a single character")
     return tuple(found.values())
-
-
-def _content(token: Any) -> str:
-    """A token's text, which files hold bare or in a dict."""
-    return token.get("content", "") if isinstance(token, Mapping) else token or ""
-
-
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -6,16 +6,15 @@ whole, and eos is the template's.
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
-from typing import Any
 
 import attrs
 
 from mfunc.data.dialogue.template import Template
 from mfunc.data.dialogue.templates import TEMPLATES
 from mfunc.data.tokens.hf_tokenizers import HFTokenizer, hf_tokenizer
+from mfunc.data.tokens.tokenizer_files import ROLES, json_of, token_text
 
 # Their special tokens are looked up by name; those of all other templates are spelt in its texts.
 BY_NAME = ("chatglm2", "chatglm3", "chatglm3_system")
@@ -46,9 +45,9 @@ def folder_tokenizer(folder: str | os.PathLike[str], *, prompt_type: str | None)
         raise FileNotFoundError(
             f"mindspeed: there is no {path}{slow * (folder / 'tokenizer.model').is_file()}"
         )
-    config = _json(folder / "tokenizer_config.json")
-    told = {**_json(folder / "special_tokens_map.json"), **config}
-    bos, eos, pad = (_text(told.get(f"{role}_token")) for role in ("bos", "eos", "pad"))
+    config = json_of(folder / "tokenizer_config.json")
+    told = {**json_of(folder / "special_tokens_map.json"), **config}
+    bos, eos, pad = (token_text(told.get(f"{role}_token")) or None for role in ROLES)
     if prompt_type is not None:
         form = TEMPLATES[prompt_type]
         eos = (form.eos if form.eos != "eos" else eos) or "<|endoftext|>"
@@ -78,7 +77,7 @@ def affixes(tokenizer: HFTokenizer) -> tuple[list[int], list[int]]:
       ValueError: if the folder's files contradict one another.
     """
     before, behind = tokenizer.affixes
-    config = _json(Path(tokenizer.path).with_name("tokenizer_config.json"))
+    config = json_of(Path(tokenizer.path).with_name("tokenizer_config.json"))
     for name, ids in (("add_bos_token", before), ("add_eos_token", behind)):
         if config.get(name, bool(ids)) != bool(ids):
             raise ValueError(
@@ -99,12 +98,3 @@ def slots(prompt_type: str, *, bos: bool = True) -> Template:
     special = form.special if prompt_type in BY_NAME else ()
     texts = {} if bos else {n: getattr(form, n).replace("{bos}", "") for n in ("prefix", "user")}
     return attrs.evolve(form, special=special, **texts)
-
-
-def _text(token: Any) -> str | None:
-    """A token's text, which files hold bare or in an object."""
-    return (token.get("content") if isinstance(token, dict) else token) or None
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

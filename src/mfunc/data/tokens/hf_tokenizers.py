@@ -13,7 +13,7 @@ import attrs
 from toolz import partition_all
 
 from mfunc.data.check import flag
-from mfunc.data.tokens.tokenizers import content_of, known, named
+from mfunc.data.tokens.tokenizers import content_of, known, named, names_of_roles
 
 
 @attrs.frozen(repr=False)
@@ -57,8 +57,7 @@ class HFTokenizer:
     @property
     def roles(self) -> dict[str, str]:
         """Names of the tokens that are bos, eos and pad, of those that there are."""
-        ids = {"bos": self.bos_id, "eos": self.eos_id, "pad": self.pad_id}
-        return {role: self._model.id_to_token(i) for role, i in ids.items() if i is not None}
+        return names_of_roles(self, self._model.id_to_token)
 
     @property
     def special(self) -> tuple[str, ...]:

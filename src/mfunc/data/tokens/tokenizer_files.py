@@ -56,14 +56,19 @@ def load_tokenizer(
 def _roles(folder: Path) -> dict[str, str]:
     """Names of bos, eos and pad that the folder's configuration tells."""
     path = folder / "tokenizer_config.json"
-    if not path.is_file():
-        return {}
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        named = {role: config.get(f"{role}_token") for role in ROLES}
+        config = json_of(path)
+        named = {role: token_text(config.get(f"{role}_token")) for role in ROLES}
     except (ValueError, AttributeError) as error:
         raise ValueError(f"load_tokenizer: {path} is not a JSON object: {error}") from error
-    named = {
-        r: name.get("content") if isinstance(name, dict) else name for r, name in named.items()
-    }
     return {role: name for role, name in named.items() if isinstance(name, str) and name}
+
+
+def json_of(path: Path) -> dict[str, Any]:
+    """What one of the folder's files says; nothing where it is missing."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def token_text(token: Any) -> Any:
+    """A token's text, which these files hold bare or in an object."""
+    return token.get("content") if isinstance(token, dict) else token

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -111,8 +111,7 @@ class SentencePiece:
     @property
     def roles(self) -> dict[str, str]:
         """Names of the pieces that are bos, eos and pad, of those that there are."""
-        ids = {"bos": self.bos_id, "eos": self.eos_id, "pad": self.pad_id}
-        return {role: self._model.id_to_piece(i) for role, i in ids.items() if i is not None}
+        return names_of_roles(self, self._model.id_to_piece)
 
     @property
     def model(self) -> bytes:
@@ -246,3 +245,9 @@ def _guarded(path: object, special: Sequence[str] | None, model: Any) -> tuple[s
             if len(name) < 2:
                 raise ValueError(f"sentencepiece: special piece {name!r} is a single character")
     return tuple(n for n in names if not model.is_control(model.piece_to_id(n)))
+
+
+def names_of_roles(tokenizer: Any, name_of: Callable[[int], str]) -> dict[str, str]:
+    """The names of bos, eos and pad, of those that a tokenizer has."""
+    ids = {role: getattr(tokenizer, f"{role}_id") for role in ("bos", "eos", "pad")}
+    return {role: name_of(i) for role, i in ids.items() if i is not None}
