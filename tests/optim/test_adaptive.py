@@ -45,8 +45,8 @@ def test_a_nested_tree_keeps_its_places():
     [
         (lambda: adamw(1.0, b1=1.0), r"adamw: b1=1.0; it must be from 0 to below 1"),
         (lambda: adamw(1.0, b2=-0.1), r"adamw: b2=-0.1; it must be from 0 to below 1"),
-        (lambda: adamw(1.0, eps=-1e-8), r"adamw: eps=-1e-08; it must not be negative"),
-        (lambda: adamw(1.0, weight_decay=-0.1), r"adamw: weight_decay=-0.1; it must not be neg"),
+        (lambda: adamw(1.0, eps=-1e-8), r"adamw: eps=-1e-08; it must be finite and not"),
+        (lambda: adamw(1.0, weight_decay=-0.1), r"adamw: weight_decay=-0.1; it must be fin"),
     ],
 )
 def test_settings_out_of_range(make, message):

@@ -78,7 +78,7 @@ def muon(
         return _matrices(matrices, paths, shapes)
 
     rate_at = schedule_of("muon", learning_rate)
-    decays_of = decays("muon", weight_decay, mask)
+    decays_of, lengths_of = decays("muon", weight_decay, mask), decided(_lengths)
     others = adamw(
         learning_rate if adam_learning_rate is None else adam_learning_rate,
         b1=adam_b1,
@@ -96,7 +96,7 @@ def muon(
         rate, count = rate_at(state["count"]), state["count"] + 1
         share = seen(beta, count), seen(beta, count + 1)
 
-        def step(grad, mean, param, decay):  # type: ignore[no-untyped-def]
+        def step(grad, mean, param, decay, length):  # type: ignore[no-untyped-def]
             grad = wide(grad)
             mean = beta * mean + (1.0 - beta) * grad
             ahead = (
@@ -104,12 +104,13 @@ def muon(
                 if nesterov
                 else mean / share[0]
             )
-            direction = _length(param.shape) * orthogonal(ahead, steps, eps)
+            direction = length * orthogonal(ahead, steps, eps)
             direction = direction + decay * wide(param) if decay else direction
             return (-rate * direction, mean)
 
         leaves = tree.leaves(params)
-        moved = tree.map(step, tree.leaves(grads), state["mean"], leaves, decays_of(params))
+        said = decays_of(params), lengths_of(params)
+        moved = tree.map(step, tree.leaves(grads), state["mean"], leaves, said[0], said[1])
         after = {"count": count, "mean": column(1, leaves, moved)}
         return tree.refill(params, column(0, leaves, moved)), after
 
@@ -130,8 +131,9 @@ def _matrices(mask: Mask | None, paths: list[str], shapes: list[tuple[int, ...]]
     return list(map(int, chosen))
 
 
-def _length(shape):  # type: ignore[no-untyped-def]
-    return math.sqrt(max(1.0, shape[1] / shape[0]))
+def _lengths(paths: list[str], shapes: list[tuple[int, ...]]) -> list[float]:
+    """Return what the update of each matrix [in, out] is multiplied by."""
+    return [math.sqrt(max(1.0, shape[1] / shape[0])) for shape in shapes]
 
 
 def orthogonal(matrix: Tensor, steps: int = 5, eps: float = 1e-8) -> Tensor:
