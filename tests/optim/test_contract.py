@@ -114,19 +114,19 @@ DONATED = ["adamw_masked", "adafactor_momentum", "muon", "multi(adamw_masked)", 
 
 @pytest.mark.parametrize("name", DONATED)
 def test_a_donated_state(name):
-    """In place or not: the numbers of the step that changes nothing."""
-    step = train_step_of(EVERY[name])
-    slow, fast = jit(step), jit(step, donate_argnums=0, home="home")
+    """In place or not: the numbers of the eager step, which changes nothing."""
+    slow = train_step_of(EVERY[name])
+    fast = jit(slow, donate_argnums=0, home="home")
     state, wanted = state_of(EVERY[name]), state_of(EVERY[name])
     for i, grads in enumerate(GRADS[:6]):
         grads = (
             {**grads, "w": np.inf * grads["w"]} if i == 3 and name in ("deep", "skip") else grads
         )
         state, _ = fast(state, grads, np.float32(i + 1))
-        wanted, _ = slow(wanted, grads, np.float32(i + 1))
+        wanted, _ = slow(wanted, tensors(grads), ms.Tensor(i + 1.0))
         for a, b in zip(arrays(state), arrays(wanted), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-    assert fast.compiles() == slow.compiles() == 1
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-6)
+    assert fast.compiles() == 1
     assert {type(leaf) for leaf in tree.leaves(state)} == {Resident}
 
 

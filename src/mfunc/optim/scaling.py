@@ -166,7 +166,7 @@ def all_finite(grads: Tree) -> Tensor:
       False
     """
     flaws = tree.leaves(tree.map(_flaw, grads))
-    return P.AddN()(flaws) == 0.0
+    return P.AddN()(flaws) == 0.0 if len(flaws) > 0 else Tensor(True)
 
 
 def _flaw(grad):  # type: ignore[no-untyped-def]
