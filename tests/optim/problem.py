@@ -63,11 +63,7 @@ OPTIMIZERS = {
 }
 # The same numbers by other ways: name -> the case of optim.npz.
 WAYS = {
-    "flatten(adamw)": flatten(ADAMW),
     "flatten(clip_adamw)": flatten(OPTIMIZERS["clip_adamw"]),
-    "flatten(adamw_uncorrected)": flatten(OPTIMIZERS["adamw_uncorrected"]),
-    "masked(adamw)": masked(ADAMW, lambda path: True),
-    "skip_nonfinite(adamw)": skip_nonfinite(ADAMW),
     "dynamic_loss_scale(accumulate)": dynamic_loss_scale(accumulate(5, ADAMW), initial=1.0),
     "multi(adamw_masked)": multi({"b": adamw(1e-2, **BETAS, weight_decay=0.0), "*": ADAMW}),
 }
