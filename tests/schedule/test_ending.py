@@ -67,15 +67,16 @@ def test_restarts_of_one_cycle_are_a_cosine_and_keep_their_end():
     assert again(24) == pytest.approx(0.125 + 0.875 * 0.5 * (1 + math.cos(math.pi * 14 / 15)))
 
 
+@pytest.mark.parametrize("end", [0.0, 0.06])
 @pytest.mark.parametrize("shape", FALLS)
-def test_warm_up_stable_decay(shape):
-    rate = wsd(0.3, total_steps=100, decay_steps=30, shape=shape, warmup_steps=10, end=0.06)
+def test_warm_up_stable_decay(shape, end):
+    rate = wsd(0.3, total_steps=100, decay_steps=30, shape=shape, warmup_steps=10, end=end)
 
     def wanted(step):
         if step < 10:
             return 0.3 * step / 10
         done = min(max(step - 70, 0) / 30, 1.0)
-        return 0.06 + 0.24 * FALLS[shape](done)
+        return end + (0.3 - end) * FALLS[shape](done)
 
     check(rate, [[step, wanted(step)] for step in range(120)])
 
