@@ -81,6 +81,11 @@ def test_warm_up_stable_decay(shape, end):
     check(rate, [[step, wanted(step)] for step in range(120)])
 
 
+def test_the_last_steps_of_a_root_have_digits_in_float32():
+    rate = wsd(1.0, total_steps=10_000, decay_steps=9_000, shape="1-sqrt")
+    check(rate, [[10_000 - left, 1 - math.sqrt(1 - left / 9_000)] for left in (1, 2, 7)])
+
+
 def test_linear_is_a_polynomial_of_power_one():
     settings = {"total_steps": 30, "warmup_steps": 4, "end": 0.1}
     one, other = linear(1.0, **settings), polynomial(1.0, power=1.0, **settings)
