@@ -34,9 +34,9 @@ LAYERS = (
         "transform",
         "products",
     ),
-    ("loss", "optim", "schedule", "metrics", "checkpoint", "nn", "parallel"),
+    ("loss", "optim", "schedule", "metrics", "checkpoint", "draw", "nn", "parallel"),
     ("adapt", "generation", "train"),
-    ("auto", "draw", "pipeline"),
+    ("auto", "pipeline"),
     ("cli",),
     ("__init__",),
 )

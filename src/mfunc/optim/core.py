@@ -24,11 +24,14 @@ class Optimizer:
       update: `(grads, state, params) -> (updates, state)`.
       overwrite: the same as `update` and `apply_updates` by kernels that write in place:
         `(grads, state, params, home) -> (params, state)`; see `step`.
+      scale: `state -> Tensor`, what the loss must be multiplied by before its gradient is taken;
+        `update` divides it out again.
     """
 
     init: Callable[[Tree], Tree]
     update: Callable[[Tree, Tree, Tree], tuple[Tree, Tree]]
     overwrite: Callable[[Tree, Tree, Tree, Tree], tuple[Tree, Tree]] | None = None
+    scale: Callable[[Tree], Any] | None = None
 
 
 def chain(*members: Optimizer) -> Optimizer:
@@ -73,7 +76,13 @@ def chain(*members: Optimizer) -> Optimizer:
 
 
 def step(
-    optimizer: Optimizer, grads: Tree, state: Tree, params: Tree, home: Tree | None = None
+    optimizer: Optimizer,
+    grads: Tree,
+    state: Tree,
+    params: Tree,
+    home: Tree | None = None,
+    *,
+    weight: Any = None,
 ) -> tuple[Tree, Tree]:
     """Update and apply the updates.
 
@@ -85,6 +94,7 @@ def step(
       home: `{"params": ..., "optimizer": ...}`, the memory of both if they are donated to the
         compiled function in which this stands (`jit(..., donate_argnums=0, home="home")`). Where
         the optimizer can, it overwrites it, one kernel a leaf.
+      weight: how many tokens the gradients are a mean of; only `accumulate` asks.
 
     Returns:
       The new parameters and the new state.
