@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 import time
 
@@ -13,10 +14,9 @@ from mfunc.adapt import lora
 from mfunc.auto import from_pretrained
 from mfunc.loss import next_token_loss
 from mfunc.nn import llama
-from mfunc.optim import adamw, chain, clip_by_global_norm, sgd
+from mfunc.optim import adamw, chain, clip_by_global_norm
 from mfunc.schedule import cosine
-from mfunc.train import evaluate, fit, init_state, train_step
-from mfunc.transform import jit
+from mfunc.train import fit, init_state, train_step
 
 CONFIG = llama.Config(
     vocab_size=16, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
@@ -78,17 +78,17 @@ def test_yielded_states_are_values(trained):
 
 def test_metrics_are_those_of_the_docstring(trained):
     metrics = [metrics for _, metrics in trained[2]]
-    names = ["loss", "running_loss", "seconds", "step", "tokens", "tokens_per_second"]
+    names = [
+        "loss", "running_loss", "seconds", "step", "tokens", "tokens_per_second", "tokens_seen",
+    ]  # fmt: skip
     assert all(sorted(m) == names for m in metrics)
     assert all(type(value) in (int, float) for m in metrics for value in m.values())
     assert [m["step"] for m in metrics] == list(range(1, STEPS + 1))
     assert {m["tokens"] for m in metrics} == {4 * 10}
+    assert [m["tokens_seen"] for m in metrics] == [40 * n for n in range(1, STEPS + 1)]
     seconds = [m["seconds"] for m in metrics]
     assert 0 < seconds[0] < seconds[-1]
     assert seconds == sorted(seconds)
-    assert metrics[0]["tokens_per_second"] == 0.0
-    since = seconds[-1] - seconds[0]
-    assert metrics[-1]["tokens_per_second"] == pytest.approx(40 * (STEPS - 1) / since)
 
 
 def test_seconds_count_from_the_start():
@@ -105,17 +105,6 @@ def script(*metrics):
     """A step that only says what its metrics are."""
     told = iter(metrics)
     return lambda state, batch: (state + batch, next(told))
-
-
-def test_running_loss_is_weighted_by_tokens_and_forgets():
-    first, second = {"loss": 4.0, "tokens": 10.0}, {"loss": 1.0, "tokens": 30.0}
-    run = [m["running_loss"] for _, m in fit(script(first, second), 0, [1, 1], progress=False)]
-    assert run == [4.0, pytest.approx((0.95 * 10 * 4 + 30 * 1) / (0.95 * 10 + 30))]
-    alone = [
-        m["running_loss"]
-        for _, m in fit(script({"loss": 2.0, "tokens": 0.0}), 0, [1], progress=False)
-    ]
-    assert alone == [2.0]
 
 
 def test_a_step_may_tell_more_and_need_not_count_tokens():
@@ -148,6 +137,114 @@ def test_no_batches_no_steps():
     assert list(fit(script(), 0, [], progress=False)) == []
 
 
+def test_a_step_must_tell_its_loss():
+    with pytest.raises(ValueError, match=r"fit: the step tells no metric 'loss', only \['cost'\]"):
+        list(fit(script({"cost": 1.0}), 0, [1], progress=False))
+
+
+def test_the_share_of_real_tokens_is_told_where_the_batch_says_it():
+    batches = [{"segment_ids": np.array([[1, 1, 2, 0]])}, {"input_ids": np.array([[1, 1, 2, 0]])}]
+    run = fit(lambda s, b: (s, {"loss": 1.0}), 0, batches, progress=False)
+    assert [m.get("fill") for _, m in run] == [0.75, None]
+
+
+# --- speed ---
+
+
+def test_tokens_per_second_are_of_steps_that_compile_nothing(monkeypatch):
+    """By a clock that only the parts of a run move: 10 tokens in 2 s of the data and 3 of the step.
+
+    The first step takes longer, and the third, which says that it compiles once more.
+    """
+    now, graphs = [100.0], [0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    def passes(seconds):
+        now[0] += seconds
+
+    def step(state, batch):
+        graphs[0] += batch > 5
+        passes(batch)
+        return state, {"loss": 1.0, "tokens": 10.0}
+
+    step.compiles = lambda: graphs[0]
+    batches = (passes(2) or seconds for seconds in (50, 3, 70, 3))
+    callbacks, rates = [lambda state, metrics: passes(1000)], []
+    for _, metrics in fit(step, 0, batches, progress=False, callbacks=callbacks):
+        passes(10000)  # the caller's time
+        rates.append(metrics["tokens_per_second"])
+    assert rates == [0.0, 2.0, 2.0, 2.0]
+    assert metrics["seconds"] == 3 * 11000 + 4 * 2 + 50 + 3 + 70 + 3
+
+
+# --- where it starts and ends ---
+
+
+def count_up(state, batch):
+    return state + batch, {"loss": 1.0, "tokens": float(batch)}
+
+
+def test_a_resumed_run_numbers_and_counts_on():
+    whole = list(fit(count_up, 0, range(1, 9), progress=False))
+    at, metrics = whole[4]
+    settings = {"start": 5, "tokens_seen": metrics["tokens_seen"], "progress": False}
+    rest = list(fit(count_up, at, range(6, 9), **settings))
+    for name in ("step", "tokens_seen", "loss"):
+        assert [m[name] for _, m in rest] == [m[name] for _, m in whole[5:]]
+    assert [state for state, _ in rest] == [state for state, _ in whole[5:]]
+
+
+def test_total_is_the_last_step_and_no_batch_more_is_taken():
+    numbers = itertools.count(1)
+    run = fit(count_up, 0, numbers, start=4, total=7, progress=False)
+    assert [m["step"] for _, m in run] == [5, 6, 7]
+    assert next(numbers) == 4
+    assert list(fit(count_up, 0, numbers, start=7, total=7, progress=False)) == []
+    assert [m["step"] for _, m in fit(count_up, 0, [1], total=9, progress=False)] == [1]
+
+
+@pytest.mark.parametrize(("start", "total"), [(-1, None), (5, 4)])
+def test_a_start_beyond_the_end_is_refused(start, total):
+    with pytest.raises(ValueError, match=rf"fit: start={start}, total={total}; start counts"):
+        fit(count_up, 0, [], start=start, total=total)
+
+
+def test_the_bar_of_a_resumed_run_begins_where_it_is(capsys):
+    list(fit(count_up, 0, [1, 1], start=8, total=10))
+    bar = capsys.readouterr().err
+    assert "8/10" in bar
+    assert "10/10" in bar
+
+
+# --- callbacks ---
+
+
+def test_callbacks_see_the_state_and_what_the_ones_before_them_said():
+    seen = []
+
+    def first(state, metrics):
+        return {"double": 2 * state}
+
+    def second(state, metrics):
+        seen.append((state, metrics["double"], metrics["step"], metrics["tokens_seen"]))
+
+    run = list(fit(count_up, 0, [1, 2], progress=False, callbacks=[first, second]))
+    assert seen == [(1, 2, 1, 1.0), (3, 6, 2, 3.0)]
+    assert [m["double"] for _, m in run] == [2, 6]
+
+
+def test_a_callback_ends_the_run_after_its_step_is_yielded():
+    taken = []
+
+    def enough(state, metrics):
+        return {"stop": "enough"} if metrics["step"] == 2 else None
+
+    batches = (taken.append(i) or i for i in range(9))
+    run = list(fit(count_up, 0, batches, progress=False, callbacks=[enough]))
+    assert [m.get("stop") for _, m in run] == [None, "enough"]
+    assert taken == [0, 1]
+
+
 def test_the_bar_tells_the_running_loss(capsys):
     list(fit(script({"loss": 1.25, "tokens": 1000.0}), 0, [1], description="warm", total=1))
     bar = capsys.readouterr().err
@@ -166,64 +263,6 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(loss):
         FloatingPointError, match=rf"fit: the loss is {loss} at step 2; lower the lea"
     ):
         next(run)
-
-
-# --- train_step ---
-
-
-def line(params, batch, frozen):
-    error = params["a"] * batch["x"] + frozen["b"] - batch["y"]
-    return (error * error).mean(), batch["x"].sum()
-
-
-def test_a_step_written_out_and_frozen_trees_are_left_alone():
-    """a = 2, b = 1: errors (2x + 1 - y) are 3 and 1, so the loss is 5 and its slope in a is 5."""
-    params, frozen = {"a": ms.Tensor([2.0])}, {"b": ms.Tensor([1.0])}
-    batch = {"x": np.float32([1.0, 2.0]), "y": np.float32([0.0, 4.0])}
-    state, before = init_state(params, sgd(0.1)), bits((params, frozen))
-    after, metrics = train_step(line, sgd(0.1))(state, batch, frozen)
-    assert (float(metrics["loss"]), float(metrics["tokens"])) == (5.0, 3.0)
-    assert tree.paths(after) == ["optimizer/count", "params/a"]
-    np.testing.assert_allclose(after["params"]["a"].asnumpy(), [1.5], rtol=1e-6)
-    assert bits((params, frozen)) == before
-
-
-# --- evaluate ---
-
-
-@pytest.fixture(scope="module")
-def rows():
-    """Nine rows of which some have few trained tokens, one none."""
-    rng = np.random.default_rng(1)
-    ids = rng.integers(0, 16, (9, 8)).astype(np.int32)
-    trained = np.arange(8) >= np.array([0, 1, 7, 5, 8, 2, 3, 6, 0])[:, None]
-    return {"input_ids": ids, "labels": np.where(trained, ids, -100).astype(np.int32)}
-
-
-def test_the_result_does_not_depend_on_batching(rows):
-    params, loss = llama.init(random.key(2), CONFIG), jit(language_loss)
-
-    def batched(size):
-        return [{k: v[i : i + size] for k, v in rows.items()} for i in range(0, 9, size)]
-
-    whole = evaluate(loss, params, batched(9))
-    assert whole["tokens"] == (rows["labels"][:, 1:] != -100).sum()
-    assert whole["perplexity"] == pytest.approx(math.exp(whole["loss"]))
-    for size in (1, 3):
-        assert evaluate(loss, params, batched(size)) == pytest.approx(whole, rel=1e-6)
-    plain = np.mean([float(loss(params, batch)[0]) for batch in batched(1)])
-    assert abs(plain - whole["loss"]) > 1e-3, "a mean of means is something else"
-
-
-def test_frozen_trees_reach_the_loss():
-    seen = evaluate(lambda params, batch, frozen: (params + batch + frozen, 2), 1, [10, 30], 100)
-    assert seen == {"loss": 121.0, "perplexity": math.exp(121.0), "tokens": 4.0}
-
-
-@pytest.mark.parametrize("given", [[], [0.0, 0.0]])
-def test_nothing_to_measure_is_an_error(given):
-    with pytest.raises(ValueError, match=r"evaluate: no trained token in any batch; nothing can"):
-        evaluate(lambda params, batch: (1.0, batch), {}, given)
 
 
 # --- a real model and real rows ---

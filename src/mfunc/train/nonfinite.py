@@ -150,7 +150,7 @@ def _save(batch: Any, folder: Path, number: int) -> Path:
 
 
 def _words(loss: float, number: int, row: int, path: Path | None) -> str:
-    many = f", the {row}th in a row that is no number" if row > 1 else ""
+    many = f", number {row} in a row that is none" if row > 1 else ""
     where = f" in {path}" if path else "; fit(bad_batches=folder) keeps it"
     return (
         f"fit: the loss is {loss} at step {number}{many}; lower the learning rate, clip "
