@@ -1,4 +1,4 @@
-"""Updates that are too long, made shorter."""
+"""Gradients or updates that are too long, made shorter; numbers that are too large, cut."""
 
 from __future__ import annotations
 
@@ -48,6 +48,42 @@ def clip_by_global_norm(limit: float) -> Optimizer:
             return narrow(wide(grad) * factor, grad)
 
         return tree.map(shorten, grads), state
+
+    return Optimizer(init, update)
+
+
+def clip_by_value(limit: float) -> Optimizer:
+    """Bring every number into the range from `-limit` to `limit`; what is not a number stays so.
+
+    Args:
+      limit: the largest size of a number.
+
+    Raises:
+      ValueError: the limit is not positive.
+
+    Laws:
+      What is within the limit does not change, to the bit.
+
+    Example:
+      >>> from mindspore import Tensor
+      >>> grads = {"w": Tensor([3.0, -0.5, -2.0])}
+      >>> clip_by_value(1.0).update(grads, {}, grads)[0]["w"].asnumpy()
+      array([ 1. , -0.5, -1. ], dtype=float32)
+
+    Source:
+      optax 0.2 `clip`.
+    """
+    if not limit > 0:
+        raise ValueError(f"clip_by_value: limit={limit}; it must be positive")
+
+    def init(params):  # type: ignore[no-untyped-def]
+        return {}
+
+    def update(grads, state, params):  # type: ignore[no-untyped-def]
+        def cut(grad):  # type: ignore[no-untyped-def]
+            return narrow(ops.clamp(wide(grad), -limit, limit), grad)
+
+        return tree.map(cut, grads), state
 
     return Optimizer(init, update)
 
