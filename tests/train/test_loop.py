@@ -8,14 +8,10 @@ import mindspore as ms
 import numpy as np
 import pytest
 
-import mfunc.data as md
 from mfunc import random, tree
-from mfunc.adapt import lora
-from mfunc.auto import from_pretrained
 from mfunc.loss import next_token_loss
 from mfunc.nn import llama
 from mfunc.optim import adamw, chain, clip_by_global_norm
-from mfunc.schedule import cosine
 from mfunc.train import fit, init_state, train_step
 
 CONFIG = llama.Config(
@@ -263,56 +259,3 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(loss):
         FloatingPointError, match=rf"fit: the loss is {loss} at step 2; lower the lea"
     ):
         next(run)
-
-
-# --- a real model and real rows ---
-
-MATHS = md.Template(user="Question: {content}\nAnswer: ", assistant="{content}")
-
-
-@pytest.fixture(scope="module")
-def stories_and_maths(shared):
-    """stories260K, and GSM8K rows packed to 256 tokens by its tokenizer."""
-    stories = from_pretrained(shared / "data" / "checkpoints" / "stories260K")
-    read = md.compose(
-        md.pack(256),
-        md.truncate(256, policy="drop"),
-        md.tokenize(stories.tokenizer, append_eos=True, prepend_bos=True),
-        md.chat(style="alpaca", template=MATHS),
-    )
-    file, fields = (
-        shared / "data" / "gsm8k" / "train.jsonl",
-        {"instruction": "question", "output": "answer"},
-    )
-    rows = next(iter(md.read(file, fields=fields, chunk_rows=800)))
-    return stories, read(rows)
-
-
-@pytest.mark.slow
-def test_lora_teaches_a_real_model_maths_and_merges(stories_and_maths):
-    (model, config, params, _), packed = stories_and_maths
-    settings = lora.Config(rank=8, alpha=16, targets=("layers/*/q", "layers/*/v"))
-
-    def loss(adapter, batch, frozen):
-        segments = batch["segment_ids"]
-        logits = model.apply(
-            lora.apply(frozen, adapter, settings), config, batch["input_ids"],
-            segment_ids=segments, position_ids=batch["position_ids"],
-        )  # fmt: skip
-        return next_token_loss(logits, batch["labels"], segments)
-
-    optimizer = chain(clip_by_global_norm(1.0), adamw(cosine(1e-2, total_steps=30, warmup_steps=3)))
-    state, before = init_state(lora.init(random.key(0), params, settings), optimizer), bits(params)
-    given = md.take(60)(packed)
-    step, batched = train_step(loss, optimizer), md.batch(2)(given)
-    run = list(fit(step, state, batched, params, progress=False))
-    losses = [metrics["loss"] for _, metrics in run]
-    assert len(losses) == 30
-    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
-    assert bits(params) == before
-
-    adapter, ids = run[-1][0]["params"], ms.Tensor(given["input_ids"][:2])
-    beside = model.apply(lora.apply(params, adapter, settings), config, ids).asnumpy()
-    merged = model.apply(lora.merge(params, adapter, settings), config, ids).asnumpy()
-    np.testing.assert_allclose(merged, beside, rtol=1e-4, atol=1e-4)
-    assert np.abs(merged - model.apply(params, config, ids).asnumpy()).max() > 0.1
