@@ -66,24 +66,13 @@ def accumulate(k: int, inner: Optimizer) -> Optimizer:
 
     def update(grads, state, params, weight=None):  # type: ignore[no-untyped-def]
         last = state["count"] == k - 1
-        share = 1.0 if weight is None else weight
-        weighed = state["weight"] + share
-        # With no token at all the sum is 0, and so is its mean.
-        divisor = ops.where(weighed > 0.0, weighed, Tensor(1.0, ms.float32))
-
-        def add(grad, total):  # type: ignore[no-untyped-def]
-            return total + share * wide(grad)
-
-        def mean(total):  # type: ignore[no-untyped-def]
-            return total / divisor
+        total, weighed = _joined(state, grads, 1.0 if weight is None else weight)
+        held = unpacked(inner, state["inner"], params)
+        updates, after = advance(inner, _mean(params, total, weighed), held, params, weighed)
 
         def empty(total):  # type: ignore[no-untyped-def]
             return ops.where(last, Tensor(0.0, ms.float32), total)
 
-        total = tree.map(add, tree.leaves(grads), state["sum"])
-        means = tree.refill(params, tree.map(mean, total))
-        held = unpacked(inner, state["inner"], params)
-        updates, after = advance(inner, means, held, params, weighed)
         return withheld(last, updates), {
             "count": ops.where(last, Tensor(0, ms.int32), state["count"] + 1),
             "inner": chosen(last, packed(after), state["inner"]),
@@ -92,3 +81,22 @@ def accumulate(k: int, inner: Optimizer) -> Optimizer:
         }
 
     return Optimizer(init, update, weighted=True)
+
+
+def _joined(state, grads, weight):  # type: ignore[no-untyped-def]
+    """Return the sums of gradients and of weights, with this batch."""
+
+    def add(grad, total):  # type: ignore[no-untyped-def]
+        return total + weight * wide(grad)
+
+    return tree.map(add, tree.leaves(grads), state["sum"]), state["weight"] + weight
+
+
+def _mean(params, total, weighed):  # type: ignore[no-untyped-def]
+    # With no token at all the sum is 0, and so is its mean.
+    divisor = ops.where(weighed > 0.0, weighed, Tensor(1.0, ms.float32))
+
+    def divide(total):  # type: ignore[no-untyped-def]
+        return total / divisor
+
+    return tree.refill(params, tree.map(divide, total))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mindspore import ops
+import mindspore as ms
+from mindspore import Tensor, ops
 from mindspore.ops import operations as P
 
 from mfunc import tree
@@ -25,7 +26,6 @@ def clip_by_global_norm(limit: float) -> Optimizer:
       Below the limit nothing changes, to the bit.
 
     Example:
-      >>> from mindspore import Tensor
       >>> grads = {"w": Tensor([3.0]), "b": Tensor([4.0])}
       >>> clipped, _ = clip_by_global_norm(1.0).update(grads, {}, grads)
       >>> [round(float(leaf), 4) for leaf in tree.leaves(clipped)]
@@ -65,7 +65,6 @@ def clip_by_value(limit: float) -> Optimizer:
       What is within the limit does not change, to the bit.
 
     Example:
-      >>> from mindspore import Tensor
       >>> grads = {"w": Tensor([3.0, -0.5, -2.0])}
       >>> clip_by_value(1.0).update(grads, {}, grads)[0]["w"].asnumpy()
       array([ 1. , -0.5, -1. ], dtype=float32)
@@ -81,7 +80,10 @@ def clip_by_value(limit: float) -> Optimizer:
 
     def update(grads, state, params):  # type: ignore[no-untyped-def]
         def cut(grad):  # type: ignore[no-untyped-def]
-            return narrow(ops.clamp(wide(grad), -limit, limit), grad)
+            # Not `clamp`, which makes a bound of what is not a number.
+            low, high = Tensor(-limit, ms.float32), Tensor(limit, ms.float32)
+            x = wide(grad)
+            return narrow(ops.where(x > limit, high, ops.where(x < -limit, low, x)), grad)
 
         return tree.map(cut, grads), state
 
@@ -92,12 +94,11 @@ def global_norm(grads: Tree) -> Any:
     """Return the Euclidean norm of all leaves as one vector, in float32.
 
     Example:
-      >>> from mindspore import Tensor
       >>> float(global_norm({"w": Tensor([3.0]), "b": Tensor([4.0])}))
       5.0
     """
     squares = tree.leaves(tree.map(_sum_of_squares, grads))
-    return ops.sqrt(P.AddN()(tuple(squares)))
+    return ops.sqrt(P.AddN()(squares)) if len(squares) > 0 else Tensor(0.0, ms.float32)
 
 
 def _sum_of_squares(grad):  # type: ignore[no-untyped-def]

@@ -32,7 +32,7 @@ def overwrite_adam(adam, decays, grads, state, params, home):  # type: ignore[no
       home: the same.
     """
     rate, share = adam.rate_at(state["count"]), shares(adam, state["count"])
-    first, second = share[0], share[1]
+    first, second = share[0], share[2]
     root = second**0.5
     # The kernels know nothing of a correction of `eps`, the small one of none at all.
     small = (rate * root / first, adam.eps * root, first / root)

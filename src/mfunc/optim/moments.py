@@ -29,7 +29,7 @@ def seen(decay, count):  # type: ignore[no-untyped-def]
 
 
 def shares(adam, count):  # type: ignore[no-untyped-def]
-    """Return what the mean of this step has seen, that of squares, and the mean of the next one.
+    """Return what the mean of this step has seen, the mean of the next one, and that of squares.
 
     Args:
       adam: the settings.
@@ -37,7 +37,7 @@ def shares(adam, count):  # type: ignore[no-untyped-def]
     """
     if not adam.bias_correction:
         return 1.0, 1.0, 1.0
-    return seen(adam.b1, count + 1), seen(adam.b2, count + 1), seen(adam.b1, count + 2)
+    return seen(adam.b1, count + 1), seen(adam.b1, count + 2), seen(adam.b2, count + 1)
 
 
 def move(adam, rate, share, grad, mean, square, param, decay):  # type: ignore[no-untyped-def]
@@ -45,16 +45,16 @@ def move(adam, rate, share, grad, mean, square, param, decay):  # type: ignore[n
     grad = wide(grad)
     mean = adam.b1 * mean + (1.0 - adam.b1) * grad
     square = adam.b2 * square + (1.0 - adam.b2) * (grad * grad)
-    ahead = _ahead(adam, share, mean, grad) if adam.nesterov else mean / share[0]
-    direction = ahead / (ops.sqrt(square / share[1]) + adam.eps)
+    forward = ahead(adam.b1, share, mean, grad) if adam.nesterov else mean / share[0]
+    direction = forward / (ops.sqrt(square / share[2]) + adam.eps)
     direction = direction + decay * wide(param) if decay else direction
     factor = rate * _trust(wide(param), direction) if adam.trust else rate
     return (-factor * direction, mean, square)
 
 
-def _ahead(adam, share, mean, grad):  # type: ignore[no-untyped-def]
-    """Return the mean as the next step would see it, if this gradient came again."""
-    return adam.b1 * (mean / share[2]) + (1.0 - adam.b1) * (grad / share[0])
+def ahead(decay, share, mean, grad):  # type: ignore[no-untyped-def]
+    """Return the mean as the next step would see it, if this gradient came again (Nesterov)."""
+    return decay * (mean / share[1]) + (1.0 - decay) * (grad / share[0])
 
 
 def _trust(param, direction):  # type: ignore[no-untyped-def]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
+import attrs
 import mindspore as ms
 from mindspore import Tensor, ops
 
@@ -12,8 +14,9 @@ from mfunc.optim.adaptive import adamw
 from mfunc.optim.choosing import Mask, decays, decided, taken
 from mfunc.optim.core import Optimizer, check, column, schedule_of, wide, zeros
 from mfunc.optim.grouping import grouped
-from mfunc.optim.moments import seen
+from mfunc.optim.moments import ahead, seen
 from mfunc.schedule import Schedule
+from mfunc.tree import Tree
 
 # Newton and Schulz's polynomial c0 x + c1 x^3 + c2 x^5, steep at 0, of singular values.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -77,8 +80,6 @@ def muon(
     def label(paths: list[str], shapes: list[tuple[int, ...]]) -> list[int]:
         return _matrices(matrices, paths, shapes)
 
-    rate_at = schedule_of("muon", learning_rate)
-    decays_of = decays("muon", weight_decay, mask)
     others = adamw(
         learning_rate if adam_learning_rate is None else adam_learning_rate,
         b1=adam_b1,
@@ -88,32 +89,49 @@ def muon(
         nesterov=True,
     )
 
+    rule = _Rule(schedule_of("muon", learning_rate), beta, nesterov, steps, eps)
+    by_muon = _for_matrices(rule, decays("muon", weight_decay, mask))
+    return grouped("muon", decided(label), (others, by_muon))
+
+
+@attrs.frozen
+class _Rule:
+    """The settings of `muon` for a matrix."""
+
+    rate_at: Schedule
+    beta: float
+    nesterov: bool
+    steps: int
+    eps: float
+
+
+def _for_matrices(rule: _Rule, decays_of: Callable[[Tree], tuple[float, ...]]) -> Optimizer:
+    """Return Muon for trees in which every leaf is a matrix."""
+    lengths_of = decided(_lengths)
+
     def init(params):  # type: ignore[no-untyped-def]
         decays_of(params)
         return {"count": Tensor(0, ms.int32), "mean": zeros(params)}
 
     def update(grads, state, params):  # type: ignore[no-untyped-def]
-        rate, count = rate_at(state["count"]), state["count"] + 1
-        share = seen(beta, count), seen(beta, count + 1)
+        rate, count = rule.rate_at(state["count"]), state["count"] + 1
+        share = seen(rule.beta, count), seen(rule.beta, count + 1)
 
-        def step(grad, mean, param, decay):  # type: ignore[no-untyped-def]
-            grad = wide(grad)
-            mean = beta * mean + (1.0 - beta) * grad
-            ahead = (
-                beta * (mean / share[1]) + (1.0 - beta) * (grad / share[0])
-                if nesterov
-                else mean / share[0]
+        def step(grad, mean, param, decay, length):  # type: ignore[no-untyped-def]
+            mean = rule.beta * mean + (1.0 - rule.beta) * wide(grad)
+            forward = (
+                ahead(rule.beta, share, mean, wide(grad)) if rule.nesterov else mean / share[0]
             )
-            direction = _length(param.shape) * orthogonal(ahead, steps, eps)
+            direction = length * orthogonal(forward, rule.steps, rule.eps)
             direction = direction + decay * wide(param) if decay else direction
             return (-rate * direction, mean)
 
-        leaves = tree.leaves(params)
-        moved = tree.map(step, tree.leaves(grads), state["mean"], leaves, decays_of(params))
+        leaves, said = tree.leaves(params), (decays_of(params), lengths_of(params))
+        moved = tree.map(step, tree.leaves(grads), state["mean"], leaves, said[0], said[1])
         after = {"count": count, "mean": column(1, leaves, moved)}
         return tree.refill(params, column(0, leaves, moved)), after
 
-    return grouped("muon", decided(label), (others, Optimizer(init, update)))
+    return Optimizer(init, update)
 
 
 def _matrices(mask: Mask | None, paths: list[str], shapes: list[tuple[int, ...]]) -> list[int]:
@@ -130,8 +148,9 @@ def _matrices(mask: Mask | None, paths: list[str], shapes: list[tuple[int, ...]]
     return list(map(int, chosen))
 
 
-def _length(shape):  # type: ignore[no-untyped-def]
-    return math.sqrt(max(1.0, shape[1] / shape[0]))
+def _lengths(paths: list[str], shapes: list[tuple[int, ...]]) -> list[float]:
+    """Return what the update of each matrix [in, out] is multiplied by."""
+    return [math.sqrt(max(1.0, shape[1] / shape[0])) for shape in shapes]
 
 
 def orthogonal(matrix: Tensor, steps: int = 5, eps: float = 1e-8) -> Tensor:

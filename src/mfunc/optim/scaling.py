@@ -75,29 +75,31 @@ def dynamic_loss_scale(
         }
 
     def update(grads, state, params, weight=None):  # type: ignore[no-untyped-def]
-        scale, inverse = state["scale"], 1.0 / state["scale"]
+        inverse = 1.0 / state["scale"]
 
         def unscale(grad):  # type: ignore[no-untyped-def]
             return wide(grad) * inverse
 
         true_grads = tree.map(unscale, grads)
         finite, updates, after = _guarded(inner, true_grads, state["inner"], params, weight)
-        good = state["good"] + 1
-        larger = ops.minimum(scale * factor, Tensor(LARGEST, ms.float32))
-        smaller = ops.maximum(scale / factor, Tensor(1.0, ms.float32))
-        grown = ops.where(good >= growth_interval, larger, scale)
-        streak = ops.where(good >= growth_interval, Tensor(0, ms.int32), good)
-        return updates, {
-            "good": ops.where(finite, streak, Tensor(0, ms.int32)),
-            "inner": after,
-            "scale": ops.where(finite, grown, smaller),
-            "skipped": ops.where(finite, state["skipped"], state["skipped"] + 1),
-        }
+        scale, good = _after(finite, state, growth_interval, factor)
+        skipped = ops.where(finite, state["skipped"], state["skipped"] + 1)
+        return updates, {"good": good, "inner": after, "scale": scale, "skipped": skipped}
 
     def scale_of(state):  # type: ignore[no-untyped-def]
         return state["scale"]
 
     return Optimizer(init, update, scale=scale_of, weighted=inner.weighted)
+
+
+def _after(finite, state, growth_interval, factor):  # type: ignore[no-untyped-def]
+    """Return the next scale, and how many good steps it has seen."""
+    scale, good, none = state["scale"], state["good"] + 1, Tensor(0, ms.int32)
+    grows = good >= growth_interval
+    larger = ops.where(grows, ops.minimum(scale * factor, Tensor(LARGEST, ms.float32)), scale)
+    smaller = ops.maximum(scale / factor, Tensor(1.0, ms.float32))
+    streak = ops.where(grows, none, good)
+    return ops.where(finite, larger, smaller), ops.where(finite, streak, none)
 
 
 def _check_scale(inner: Optimizer, initial: float, growth_interval: int, factor: float) -> None:
@@ -166,7 +168,7 @@ def all_finite(grads: Tree) -> Tensor:
       False
     """
     flaws = tree.leaves(tree.map(_flaw, grads))
-    return P.AddN()(flaws) == 0.0
+    return P.AddN()(flaws) == 0.0 if len(flaws) > 0 else Tensor(True)
 
 
 def _flaw(grad):  # type: ignore[no-untyped-def]
