@@ -8,7 +8,7 @@ import pytest
 
 from mfunc import tree
 from mfunc.donation import Resident
-from mfunc.optim import adamw
+from mfunc.optim import adamw, skip_nonfinite
 from mfunc.train import fit, init_state, train_step
 from mfunc.train.nonfinite import judge
 
@@ -190,6 +190,22 @@ def test_count_goes_on_with_what_the_step_returned():
     found = list(fit(careful, 0, [1.0, NAN, 3.0], progress=False, on_nonfinite="count"))
     assert [state for state, _ in found] == [1.0, 1.0, 4.0]
     assert [(m["nonfinite"], m["tokens"]) for _, m in found] == [(0, 2.0), (1, 0.0), (1, 2.0)]
+
+
+def test_an_optimizer_that_leaves_bad_gradients_out_may_donate(clean):
+    """The way out that the refusal of "skip" names."""
+    optimizer = skip_nonfinite(OPTIMIZER)
+    first, params = init_state({"a": ms.Tensor([1.0])}, optimizer), []
+    step = train_step(distance, optimizer, donate=True)
+    for state, metrics in fit(step, first, batches(), progress=False, on_nonfinite="count"):
+        params.append(state["params"]["a"].asnumpy().copy())
+        assert metrics["nonfinite"] == int(state["optimizer"]["skipped"])
+    assert metrics["nonfinite"] == 1
+    assert params[BAD - 1] == params[BAD - 2]
+    del params[BAD - 1]
+    np.testing.assert_allclose(
+        params, [np.frombuffer(now[-1], np.float32) for now, _ in clean], rtol=1e-6
+    )
 
 
 # --- never endless ---
