@@ -183,11 +183,12 @@ def test_the_adapter_is_saved_alone(tmp_path):
 
 
 def test_a_target_that_matches_nothing_is_refused_with_paths_that_exist():
-    message = r"lora: target 'model.q_proj' matches no parameter; paths look like embed, head, lay"
+    message = r"lora: target 'model.q_proj' matches no parameter; the nearest path is layers/\*/"
     with pytest.raises(ValueError, match=message):
         lora.init(random.key(0), PARAMS, lora.Config(rank=1, alpha=1, targets=("model.q_proj",)))
-    half_right = lora.Config(rank=1, alpha=1, targets=("layers/*/q", "layers/*/query"))
-    with pytest.raises(ValueError, match=r"target 'layers/\*/query' matches no parameter"):
+    half_right = lora.Config(rank=1, alpha=1, targets=("layers/*/q", "layers/*/gat"))
+    message = r"target 'layers/\*/gat' matches no parameter; the nearest path is layers/\*/gate$"
+    with pytest.raises(ValueError, match=message):
         lora.specs(PARAMS, half_right)
 
 
