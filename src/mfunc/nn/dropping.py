@@ -92,11 +92,14 @@ def _drop(x: Tensor, key: random.Key, factors: Tensor) -> Tensor:
     row = P.CumSum()(ops.cast(ops.ones_like(first), ms.int32), 0) - 1
     column = Tensor(np.arange(blocks, dtype=np.int32).reshape((1, -1)))
     counter = ops.cast((row * blocks + column).reshape((-1,)), ms.uint32)
-    words = random.threefry(key, counter ^ counter, counter)
-    half = Tensor(np.uint32([2**16]))
-    over = P.FloorDiv()
-    halves = [part for word in words for part in (over(word, half), over(word * half, half))]
-    drawn = ops.cast(P.Stack(-1)(halves), ms.int32)
+    first_word, second_word = random.threefry(key, counter ^ counter, counter)
+    half, over = Tensor(np.uint32([2**16])), P.FloorDiv()
+    # The upper half of a word, then the lower one.
+    halves = P.Stack(-1)((
+        over(first_word, half), over(first_word * half, half),
+        over(second_word, half), over(second_word * half, half),
+    ))  # fmt: skip
+    drawn = ops.cast(halves, ms.int32)
     mask = P.Gather()(factors, drawn.reshape((-1,)), 0).reshape((-1, blocks * _BLOCK))
     if blocks * _BLOCK != width:
         mask = mask[:, :width]
