@@ -78,6 +78,11 @@ def save(
             f"peft.save: use_dora={config.use_dora}, but {odd[0]} is "
             + ("missing in the adapter" if odd[0] in wanted else "in the adapter")
         )
+    leaves = zip(tree.paths(adapter), tree.leaves(adapter), strict=True)
+    ranks = {path: leaf.shape[1] for path, leaf in leaves if path.endswith("/a")}
+    for path, rank in ranks.items():
+        if rank != config.rank:
+            raise ValueError(f"peft.save: rank={config.rank}, but {path} has rank {rank}")
     modules = _modules(names)
     others = [path for path in paths if path not in modules]
     if others:
