@@ -146,7 +146,7 @@ def test_unmerge_undoes_merge_up_to_rounding(prefix):
 
 # --- dropout ---
 
-DROPPED = lora.Config(rank=2, alpha=4, targets=("*/q", "*/k", "*/down"), dropout=0.3, use_dora=True)
+DROPPED = lora.Config(rank=2, alpha=4, targets=("*/q", "*/down"), dropout=0.3, use_dora=True)
 BATCH = models.batch_of(np.array([[1] * 5 + [2] * 4, [1] * 7 + [0] * 2]))
 
 
@@ -200,11 +200,11 @@ def test_each_weight_has_a_key_of_its_own_path():
     laid = lora.apply(models.params(), some_adapter(0), DROPPED, random.key(5))
     keys = {}
     for i, layer in enumerate(laid["layers"]):
-        for name in ("q", "k", "down"):
+        for name in ("q", "down"):
             path = f"layers/{i}/{name}/a"
             keys[path] = tuple(layer[name]["key"].asnumpy())
             assert keys[path] == tuple(random.fold_in(random.key(5), path))
-    assert len(set(keys.values())) == 6
+    assert len(set(keys.values())) == 4
 
 
 @pytest.mark.parametrize("dora", [False, True])
@@ -215,10 +215,10 @@ def test_the_mean_over_keys_is_no_dropout(dora):
     x = tensor(3, 40, seed=2)
     draws = np.stack([
         linear(x, lora.apply(params, adapter, config, key)["q"]).asnumpy()
-        for key in random.split(random.key(1), 400)
+        for key in random.split(random.key(1), 100)
     ])  # fmt: skip
     wanted = linear(x, lora.apply(params, adapter, config)["q"]).asnumpy()
-    error = draws.std(0) / 20
+    error = draws.std(0) / 10
     assert (np.abs(draws.mean(0) - wanted) < 4.5 * error).all()
     assert (error > 1e-3).all()
 

@@ -17,11 +17,36 @@ from mindspore import Tensor, ops
 from mindspore.ops import operations as P
 
 from mfunc import forms, random, staging, tree
+from mfunc.depth import block
 from mfunc.staging import SLOT, Pattern
 from mfunc.tree import Tree
 
 _GROUP = 4  # numbers that 16 bits decide
 _BLOCK = 4 * _GROUP  # numbers that one block of Threefry (64 bits) decides
+
+
+@block  # a hundred operations that every weight would bring anew
+def _mask(x: Tensor, key: random.Key, factors: Tensor) -> Tensor:
+    """Draw rows of the table for the places of `x`: token and column."""
+    width = x.shape[-1]
+    blocks = -(-width // _BLOCK)
+    # Ones in place of a count of rows, which a graph may not know while it is compiled.
+    first = x.reshape((-1, width))[:, :1]
+    row = P.CumSum()(ops.cast(ops.ones_like(first), ms.int32), 0) - 1
+    column = Tensor(np.arange(blocks, dtype=np.int32).reshape((1, -1)))
+    counter = ops.cast((row * blocks + column).reshape((-1,)), ms.uint32)
+    first_word, second_word = random.threefry(key, counter ^ counter, counter)
+    half, over = Tensor(np.uint32([2**16])), P.FloorDiv()
+    # The upper half of a word, then the lower one.
+    halves = P.Stack(-1)((
+        over(first_word, half), over(first_word * half, half),
+        over(second_word, half), over(second_word * half, half),
+    ))  # fmt: skip
+    drawn = ops.cast(halves, ms.int32)
+    mask = P.Gather()(factors, drawn.reshape((-1,)), 0).reshape((-1, blocks * _BLOCK))
+    if blocks * _BLOCK != width:
+        mask = mask[:, :width]
+    return mask.reshape(x.shape)
 
 
 def _write_dropout(patterns: list[Pattern], kinds: list[Any]) -> Any:
@@ -30,8 +55,8 @@ def _write_dropout(patterns: list[Pattern], kinds: list[Any]) -> Any:
     if rate is SLOT:
         raise TypeError("dropout: the rate is a variable of the graph; give it as a constant")
     constant = Tensor(table(rate)).astype(kinds[0])
-    text = "def call(args):\n    return drop(args[0], args[1], constant)"
-    return staging.write("call", text, drop=_drop, constant=constant)
+    text = "def call(args):\n    x = args[0]\n    return x * stop(mask(stop(x), args[1], constant))"
+    return staging.write("call", text, mask=_mask, stop=ops.stop_gradient, constant=constant)
 
 
 @functools.partial(forms.for_graphs, write=_write_dropout)
@@ -88,29 +113,6 @@ def table(rate: float) -> np.ndarray:
     rows = kept[np.searchsorted(ends.round(), np.arange(2**16), side="right")]
     # By the share that is kept, not by 1 - rate: the rounding does not move the mean.
     return (rows / np.maximum(rows.mean(0), 2**-16)).astype(np.float32)
-
-
-def _drop(x: Tensor, key: random.Key, factors: Tensor) -> Tensor:
-    """Multiply `x` by rows of the table, drawn for its place: token and column."""
-    width = x.shape[-1]
-    blocks = -(-width // _BLOCK)
-    # Ones in place of a count of rows, which a graph may not know while it is compiled.
-    first = ops.stop_gradient(x).reshape((-1, width))[:, :1]
-    row = P.CumSum()(ops.cast(ops.ones_like(first), ms.int32), 0) - 1
-    column = Tensor(np.arange(blocks, dtype=np.int32).reshape((1, -1)))
-    counter = ops.cast((row * blocks + column).reshape((-1,)), ms.uint32)
-    first_word, second_word = random.threefry(key, counter ^ counter, counter)
-    half, over = Tensor(np.uint32([2**16])), P.FloorDiv()
-    # The upper half of a word, then the lower one.
-    halves = P.Stack(-1)((
-        over(first_word, half), over(first_word * half, half),
-        over(second_word, half), over(second_word * half, half),
-    ))  # fmt: skip
-    drawn = ops.cast(halves, ms.int32)
-    mask = P.Gather()(factors, drawn.reshape((-1,)), 0).reshape((-1, blocks * _BLOCK))
-    if blocks * _BLOCK != width:
-        mask = mask[:, :width]
-    return x * mask.reshape(x.shape)
 
 
 def _write_fold_paths(patterns: list[Pattern], kinds: list[Any]) -> Any:
