@@ -69,27 +69,8 @@ def save(
     Source:
       PEFT 0.21, `LoraConfig` and `get_peft_model_state_dict`.
     """
-    kinds = ("a", "b", "magnitude") if config.use_dora else ("a", "b")
-    paths = sorted({path.rpartition("/")[0] for path in tree.paths(adapter)})
-    wanted = {f"{path}/{kind}" for path in paths for kind in kinds}
-    if wanted != set(tree.paths(adapter)):
-        odd = sorted(wanted ^ set(tree.paths(adapter)))
-        raise ValueError(
-            f"peft.save: use_dora={config.use_dora}, but {odd[0]} is "
-            + ("missing in the adapter" if odd[0] in wanted else "in the adapter")
-        )
-    leaves = zip(tree.paths(adapter), tree.leaves(adapter), strict=True)
-    ranks = {path: leaf.shape[1] for path, leaf in leaves if path.endswith("/a")}
-    for path, rank in ranks.items():
-        if rank != config.rank:
-            raise ValueError(f"peft.save: rank={config.rank}, but {path} has rank {rank}")
-    modules = _modules(names)
-    others = [path for path in paths if path not in modules]
-    if others:
-        raise ValueError(
-            f"peft.save: {others[0]} is no linear layer in Hugging Face's names; those are "
-            f"{', '.join(sorted({_general(path) for path in modules}))}"
-        )
+    modules, kinds = _modules(names), _kinds(config)
+    paths = _checked(adapter, config, modules)
     arrays = checkpoint.to_names(adapter, _tensors(paths, modules, kinds))
     settings: dict[str, Any] = {theirs: getattr(config, ours) for ours, theirs in SETTINGS.items()}
     settings |= FIXED | {
@@ -102,6 +83,30 @@ def save(
     text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
     checkpoint.write_arrays(Path(folder) / WEIGHTS, arrays, {"format": "pt"})
     checkpoint.write_whole(Path(folder) / CONFIG, text.encode())
+
+
+def _checked(adapter: Tree, config: lora.Config, modules: dict[str, str]) -> list[str]:
+    """Return the paths of the adapted weights, after a look at whether the parts belong together."""
+    leaves = dict(zip(tree.paths(adapter), tree.leaves(adapter), strict=True))
+    paths = sorted({path.rpartition("/")[0] for path in leaves})
+    wanted = {f"{path}/{kind}" for path in paths for kind in _kinds(config)}
+    for odd in sorted(wanted ^ leaves.keys()):
+        place = "missing in" if odd in wanted else "in"
+        raise ValueError(f"peft.save: use_dora={config.use_dora}, but {odd} is {place} the adapter")
+    for path in paths:
+        rank = leaves[f"{path}/a"].shape[1]
+        if rank != config.rank:
+            raise ValueError(f"peft.save: rank={config.rank}, but {path}/a has rank {rank}")
+        if path not in modules:
+            raise ValueError(
+                f"peft.save: {path} is no linear layer in Hugging Face's names; those are "
+                f"{', '.join(sorted({_general(known) for known in modules}))}"
+            )
+    return paths
+
+
+def _kinds(config: lora.Config) -> tuple[str, ...]:
+    return ("a", "b", "magnitude") if config.use_dora else ("a", "b")
 
 
 def load(folder: str | os.PathLike[str], params: Tree, names: Names) -> tuple[Tree, lora.Config]:
@@ -134,7 +139,7 @@ def load(folder: str | os.PathLike[str], params: Tree, names: Names) -> tuple[Tr
     adapted = [path for path in sorted(modules) if modules[path] in found]
     config = _config(settings, tuple(_grouped(set(adapted), set(names), _general)), root / CONFIG)
     specs = lora.specs(params, config)
-    tensors = _tensors(adapted, modules, ("a", "b", "magnitude") if config.use_dora else ("a", "b"))
+    tensors = _tensors(adapted, modules, _kinds(config))
     if tensors.keys() != set(tree.paths(specs)):
         odd = sorted(tensors.keys() ^ set(tree.paths(specs)))
         raise ValueError(f"{root}: names and params are of two models; only one has {odd[0]}")

@@ -36,7 +36,7 @@ def _mask(x: Tensor, key: random.Key, factors: Tensor) -> Tensor:
     column = Tensor(np.arange(blocks, dtype=np.int32).reshape((1, -1)))
     counter = ops.cast((row * blocks + column).reshape((-1,)), ms.uint32)
     first_word, second_word = random.threefry(key, counter ^ counter, counter)
-    half, over = Tensor(np.uint32([2**16])), P.FloorDiv()
+    half, over = Tensor(np.array([2**16], np.uint32)), P.FloorDiv()
     # The upper half of a word, then the lower one.
     halves = P.Stack(-1)((
         over(first_word, half), over(first_word * half, half),
