@@ -86,7 +86,7 @@ def save(
 
 
 def _checked(adapter: Tree, config: lora.Config, modules: dict[str, str]) -> list[str]:
-    """Return the paths of the adapted weights, after a look at whether the parts belong together."""
+    """Return the paths of the adapted weights; refuse parts that do not belong together."""
     leaves = dict(zip(tree.paths(adapter), tree.leaves(adapter), strict=True))
     paths = sorted({path.rpartition("/")[0] for path in leaves})
     wanted = {f"{path}/{kind}" for path in paths for kind in _kinds(config)}
