@@ -218,10 +218,10 @@ def apply(params: Tree, adapter: Tree, config: Config, key: random.Key | None = 
       key: uint32 [2]; with a key what meets A is dropped out, a fresh key for each step. Without a
         key nothing is, as it should be for evaluation.
 
-    Dropout is dear on a CPU: a mask for 1,024 tokens of 576 numbers takes 1.5 times as long as their
-    product with a [576, 576] weight, and once more where a layer is computed again. A step with
-    q, k, v, o of such layers takes 1.2 times as long with dropout, 1.0 times with DoRA, and 1.4
-    times with both, since PEFT's DoRA drops out what meets W too, in a second product. DoRA
+    Dropout is dear on a CPU: a mask for 1,024 tokens of 576 numbers takes 1.5 times as long as
+    their product with a [576, 576] weight, and once more where a layer is computed again. A step
+    with q, k, v, o of such layers takes 1.2 times as long with dropout, 1.0 times with DoRA, and
+    1.4 times with both, since PEFT's DoRA drops out what meets W too, in a second product. DoRA
     multiplies A and B out in each call to know the norms: `merge` before generating.
 
     Laws:
