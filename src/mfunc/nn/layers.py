@@ -15,6 +15,8 @@ import numpy as np
 from mindspore import Tensor
 from mindspore.ops import operations as P
 
+from mfunc import random
+
 Weight = Any
 
 
@@ -42,6 +44,28 @@ def linear(x: Tensor, weight: Weight) -> Tensor:
         base, down, up, scale = weight
         return P.MatMul()(x, base) + P.MatMul()(P.MatMul()(x, down) * scale, up)
     return P.MatMul()(x, weight)
+
+
+def dropout(x: Tensor, key: random.Key | None, rate: float) -> Tensor:
+    """Put zeros in the place of random numbers and scale the others up, so that the mean stays.
+
+    Args:
+      x: of any shape that is known while compiling.
+      key: uint32 [2]; without a key nothing is dropped.
+      rate: probability of a zero, from 0 to below 1.
+
+    Example:
+      >>> dropout(Tensor(np.ones(4, np.float32)), random.key(0), 0.5).asnumpy()
+      array([0., 0., 2., 2.], dtype=float32)
+
+    Source:
+      Srivastava et al. 2014, with the scale in training (inverted dropout).
+    """
+    if key is None or rate == 0:
+        return x
+    kept = random.bernoulli(key, 1 - rate, x.shape)
+    mask = Tensor(kept) if isinstance(kept, np.ndarray) else kept
+    return x * (P.Cast()(mask, x.dtype) / (1 - rate))
 
 
 def embed(table: Tensor, input_ids: Tensor) -> Tensor:
