@@ -5,9 +5,15 @@ Shapes: B rows, S positions, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import mindspore as ms
 from mindspore import Tensor, ops
 from mindspore.ops import operations as P
+
+from mfunc import staging
+from mfunc.staging import Seen, Stage
 
 IGNORED = -100
 
@@ -80,11 +86,7 @@ def rdrop_loss(
     """
     if alpha < 0:
         raise ValueError(f"rdrop_loss: alpha={alpha}; it must be at least 0")
-    if isinstance(logits.shape[0], int) and logits.shape[0] % 2:
-        raise ValueError(
-            f"rdrop_loss: {logits.shape[0]} rows; rows 2 i and 2 i + 1 are one sample: repeat each "
-            "row of the batch, np.repeat(column, 2, axis=0)"
-        )
+    logits = _twice(logits)
     loss, count = next_token_loss(logits, labels, segment_ids)
     trained = ops.cast(next_targets(labels, segment_ids) != IGNORED, ms.float32)
     first, second = P.Split(1, 2)(trained.reshape((-1, 2, labels.shape[1])))
@@ -95,6 +97,37 @@ def rdrop_loss(
     both = (first * second).reshape((-1, labels.shape[1]))
     disagreement = (apart * both).sum() / ops.maximum(both.sum(), Tensor(1.0, ms.float32))
     return loss + alpha / 4 * disagreement, count
+
+
+def _twice(logits: Tensor) -> Tensor:
+    """Refuse an odd number of rows."""
+    _check_rows(logits.shape[0])
+    return logits
+
+
+def _check_rows(rows: int) -> None:
+    if rows > 0 and rows % 2:
+        raise ValueError(
+            f"rdrop_loss: {rows} rows; rows 2 i and 2 i + 1 are one sample: repeat each row of the "
+            "batch, np.repeat(column, 2, axis=0)"
+        )
+
+
+def _write_twice(seen: list[Seen]) -> Callable[..., Any]:
+    """Check while compiling, where a number of rows that is not known yet is -1."""
+    _check_rows(seen[0].shape[0])
+    return staging.unchanged
+
+
+_twice_stage = Stage(_write_twice)
+
+
+def _twice_in_graph(logits):  # type: ignore[no-untyped-def]
+    return _twice_stage(logits)(logits)
+
+
+# The compiler reads what `__wrapped__` names in place of the function itself.
+_twice.__wrapped__ = _twice_in_graph  # type: ignore[attr-defined]
 
 
 def token_losses(

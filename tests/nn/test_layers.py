@@ -6,6 +6,7 @@ import pytest
 from mindspore import Tensor
 from tests.trees import arrays, assert_close, tensor
 
+from mfunc import random
 from mfunc.gradient import value_and_grad
 from mfunc.nn import layers
 from mfunc.transform import jit
@@ -128,3 +129,15 @@ def test_keep_keeps():
     x = tensor(2, 3)
     assert layers.keep(x, ("tokens", "embed")) is x
     assert x.dtype == ms.float32
+
+
+def test_dropout_keeps_the_mean_and_needs_a_key():
+    x, key = tensor(100, 100) + 3.0, random.key(2)
+    seen = layers.dropout(x, key, 0.25).asnumpy()
+    assert abs((seen == 0).mean() - 0.25) < 0.02
+    assert abs(seen.mean() - 3.0) < 0.05
+    np.testing.assert_allclose(seen[seen != 0], x.asnumpy()[seen != 0] / 0.75, rtol=1e-6)
+    assert_close(jit(layers.dropout, static_argnums=2)(x, key, 0.25), Tensor(seen))
+    assert layers.dropout(x, None, 0.25) is x
+    assert layers.dropout(x, key, 0.0) is x
+    assert layers.dropout(x.astype(ms.float16), key, 0.25).dtype == ms.float16

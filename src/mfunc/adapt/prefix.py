@@ -16,16 +16,19 @@ At init the output is *not* that of the model without a prefix: every softmax ha
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import attrs
 from mindspore import Tensor
 from mindspore.ops import operations as P
 
-from mfunc import random, spec
+from mfunc import random, spec, staging
 from mfunc.adapt import entries
 from mfunc.nn.adapted import PREFIX
 from mfunc.nn.layers import dropout, linear
 from mfunc.spec import Spec
+from mfunc.staging import Seen, Stage
 from mfunc.tree import Tree
 
 whole = attrs.validators.and_(attrs.validators.instance_of(int), attrs.validators.gt(0))
@@ -180,6 +183,28 @@ def lay(params: Tree, table: Tensor, method: str) -> Tree:
             f"{method}: the adapter has {table.shape[1]} numbers a virtual token, a model of "
             f"{count} layers with keys of {width} needs {2 * count * width}"
         )
-    parts = P.Split(-1, 2 * count)(table)
-    pairs = [{PREFIX[0]: parts[2 * i], PREFIX[1]: parts[2 * i + 1]} for i in range(count)]
-    return entries.insert(params, {"layers": tuple(pairs)})
+    return entries.insert(params, _paired(P.Split(-1, 2 * count)(table)))
+
+
+def _paired(parts: Sequence[Any]) -> Tree:
+    """Return the entries of all layers: keys and values by turns."""
+    keys_values = zip(parts[::2], parts[1::2], strict=True)
+    return {"layers": tuple([dict(zip(PREFIX, pair, strict=True)) for pair in keys_values])}
+
+
+def _write_paired(seen: list[Seen]) -> Callable[..., Any]:
+    """Write `paired(parts)` without a loop: compiling one takes longer, the more layers."""
+    found = staging.opened(seen[0].pattern, "parts")
+    text = staging.build(_paired(found.every), str)
+    return staging.write("paired", f"def paired(parts):\n    return {text}")
+
+
+_paired_stage = Stage(_write_paired)
+
+
+def _paired_in_graph(parts):  # type: ignore[no-untyped-def]
+    return _paired_stage(parts)(parts)
+
+
+# The compiler reads what `__wrapped__` names in place of the function itself.
+_paired.__wrapped__ = _paired_in_graph  # type: ignore[attr-defined]
