@@ -32,7 +32,7 @@ from mfunc.staging import Seen, Stage
 from mfunc.tree import Tree
 
 whole = attrs.validators.and_(attrs.validators.instance_of(int), attrs.validators.gt(0))
-share = attrs.validators.and_(attrs.validators.ge(0), attrs.validators.lt(1))
+share: Any = attrs.validators.and_(attrs.validators.ge(0), attrs.validators.lt(1))
 
 
 @attrs.frozen(kw_only=True)
