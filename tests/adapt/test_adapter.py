@@ -15,8 +15,8 @@ from mfunc.nn import llama
 
 def test_defaults_are_upstreams():
     made = adapter.specs(llama.specs(TINY), adapter.Config())["layers"][1]
-    assert sorted(made) == ["attention_adapter", "mlp_adapter"]
-    part = made["mlp_adapter"]
+    assert {name.partition("_adapter_")[0] for name in made} == {"attention", "mlp"}
+    part = {name: made[f"mlp_adapter_{name}"] for name in ("down", "up")}
     assert (part["down"].shape, part["down"].init, part["down"].scale) == ((16, 64), "normal", 0.02)
     assert (part["up"].shape, part["up"].init) == ((64, 16), "zeros")
     assert spec.size(made) == 2 * (2 * 16 * 64 + 64 + 16)
@@ -29,11 +29,13 @@ def test_factors_compute_what_their_products_compute():
         adapters.made("low_rank"),
     )
 
-    def whole(node):
-        if isinstance(node, dict):
-            return {key: whole(child) for key, child in node.items()}
-        left, right = node if isinstance(node, tuple) else (node, None)
-        return left if right is None else left @ right
+    def whole(layer):
+        products = {
+            name.removesuffix("_left"): left @ layer[name.replace("_left", "_right")]
+            for name, left in layer.items()
+            if name.endswith("_left")
+        }
+        return products | {name: bias for name, bias in layer.items() if name.endswith("_bias")}
 
     product = {"layers": tuple(whole(layer) for layer in low["layers"])}
     assert tree.paths(product) == tree.paths(adapters.made("adapter"))
@@ -47,8 +49,9 @@ def test_factors_compute_what_their_products_compute():
 def test_factors_start_in_glorots_scale():
     big = {"layers": ({"o": spec.Spec((8, 300), axes=("heads", "embed"))},)}
     made = adapter.init(random.key(0), big, adapter.Config(bottleneck=200, rank=100))
-    part = made["layers"][0]["attention_adapter"]
-    scales = [leaf.asnumpy().std() for pair in (part["down"], part["up"]) for leaf in pair]
+    layer = made["layers"][0]
+    names = ("down_left", "down_right", "up_left", "up_right")
+    scales = [layer[f"attention_adapter_{name}"].asnumpy().std() for name in names]
     wanted = [math.sqrt(2 / 400), math.sqrt(2 / 300), math.sqrt(2 / 300), 0.0]
     np.testing.assert_allclose(scales, wanted, rtol=0.02)
 
@@ -57,7 +60,8 @@ def test_one_place_only():
     config = adapter.Config(bottleneck=3, places=("mlp_adapter",))
     made = adapter.init(random.key(0), models.params(), config)
     laid = adapter.apply(models.params(), made, config)["layers"][0]
-    assert set(laid) - set(models.params()["layers"][0]) == {"mlp_adapter"}
+    added = set(laid) - set(models.params()["layers"][0])
+    assert added == {f"mlp_adapter_{name}" for name in ("down", "down_bias", "up", "up_bias")}
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from mfunc import random, tree
 from mfunc.adapt import adapter, lora, prefix, storage
 from mfunc.gradient import value_and_grad
 from mfunc.nn import llama
+from mfunc.optim import sgd
+from mfunc.train import init_state, train_step
 from mfunc.transform import jit
 
 ROWS = np.array([[1, 1, 1, 1, 1, 2, 2, 2, 3, 3], [1, 1, 2, 2, 2, 2, 2, 0, 0, 0]])
@@ -54,6 +56,23 @@ def test_an_adapter_does_something_and_leaves_the_model_alone(name):
     assert np.abs(seen.asnumpy() - models.logits(params, TINY, batch).asnumpy()).max() > 1e-2
     assert [leaf.asnumpy().tobytes() for leaf in tree.leaves(params)] == before
     assert tree.paths(params) == tree.paths(llama.specs(TINY))
+
+
+def test_a_step_trains_the_adapter():
+    """A whole step, its state given away: the trees in it are not too deep for a graph."""
+    loss, optimizer = adapters.loss_of("low_rank"), sgd(0.5)
+
+    def without_key(its, batch, params):
+        return loss(its, params, batch, None)
+
+    step = train_step(without_key, optimizer, donate=True)
+    params, batch = models.params(), models.batch_of(ROWS)
+    fresh = adapter.init(random.key(0), params, METHODS["low_rank"].config)
+    state, losses = init_state(fresh, optimizer), []
+    for _ in range(20):
+        state, metrics = step(state, batch, params)
+        losses.append(float(metrics["loss"]))
+    assert losses[-1] < losses[0] - 0.3
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -42,7 +42,7 @@ def test_a_bottleneck_by_hand():
     x, down, up = numbers(6, 4), numbers(4, 3), numbers(3, 4)
     first, second = numbers(3), numbers(4)
     parts = {"down": down, "down_bias": first, "up": up, "up_bias": second}
-    layer = {"mlp_adapter": {name: Tensor(part) for name, part in parts.items()}}
+    layer = {f"mlp_adapter_{name}": Tensor(part) for name, part in parts.items()}
     inner = x @ down + first
     tanh = np.tanh(math.sqrt(2 / math.pi) * (inner + 0.044715 * inner**3))
     wanted = x + (0.5 * inner * (1 + tanh)) @ up + second
@@ -55,7 +55,7 @@ def test_a_layer_without_entries_is_left_alone():
     assert adapted.see_prefix(x, {}) is x
     assert adapted.after_prefix(x, {}) is x
     assert adapted.behind_prefix(x, {"prefix_v": 1}, "prefix_k") is x
-    assert adapted.through_adapter(x, {"mlp_adapter": 1}, "attention_adapter") is x
+    assert adapted.through_adapter(x, {"mlp_adapter_up_bias": 1}, "attention_adapter") is x
 
 
 def test_positions_count_from_the_prefix_on():
@@ -69,11 +69,9 @@ def test_positions_count_from_the_prefix_on():
 
 def test_entries_come_in_the_dtype_of_the_activations():
     x = Tensor(numbers(2, 2)).astype(ms.float16)
-    whole = {
-        "down": (Tensor(numbers(2, 1)), Tensor(numbers(1, 3))),
-        "down_bias": Tensor(numbers(3)),
-    }
-    layer = {"mlp_adapter": {**whole, "up": Tensor(numbers(3, 2)), "up_bias": Tensor(numbers(2))}}
+    sizes = {"down_left": (2, 1), "down_right": (1, 3), "down_bias": (3,), "up": (3, 2)}
+    sizes["up_bias"] = (2,)
+    layer = {f"mlp_adapter_{name}": Tensor(numbers(*size)) for name, size in sizes.items()}
     assert adapted.through_adapter(x, layer, "mlp_adapter").dtype == ms.float16
     keys = adapted.behind_prefix(
         x.reshape((1, 1, 2, 2)), {"prefix_k": Tensor(numbers(3, 2))}, "prefix_k"

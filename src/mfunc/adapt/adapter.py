@@ -1,11 +1,11 @@
 """Adapters: small bottlenecks behind attention and behind the mlp, x + up(gelu(down(x))).
 
-    adapter  {"layers": ({"attention_adapter": {"down": [W, M], "down_bias": [M],
-                                                "up": [M, W], "up_bias": [W]},
-                          "mlp_adapter": {...}}, ...)}
+    adapter  {"layers": ({"attention_adapter_down": [W, M], "attention_adapter_down_bias": [M],
+                          "attention_adapter_up": [M, W], "attention_adapter_up_bias": [W],
+                          "mlp_adapter_down": ...}, ...)}
 
-for a model of width W. With a rank each weight is a pair (left [in, rank], right [rank, out]) that
-stands for its product.
+for a model of width W. With a rank there are `..._down_left` [W, rank] and `..._down_right`
+[rank, M] in the place of `..._down`, and the same for `..._up`.
 """
 
 from __future__ import annotations
@@ -66,41 +66,42 @@ def specs(params: Tree, config: Config) -> Tree:
     Example:
       >>> model = {"layers": ({"o": Spec((6, 4), axes=("heads", "embed"))},)}
       >>> layer = specs(model, Config(bottleneck=3))["layers"][0]
-      >>> layer["mlp_adapter"]["down"].shape, layer["mlp_adapter"]["up"].shape
+      >>> layer["mlp_adapter_down"].shape, layer["mlp_adapter_up"].shape
       ((4, 3), (3, 4))
     """
     layers = entries.layers_of(params, "adapter", "o")
-    widths = [layer["o"].shape[-1] for layer in layers]
-    return {"layers": tuple([dict.fromkeys(config.places, _bottleneck(w, config)) for w in widths])}
+    return {"layers": tuple([_entries(layer["o"].shape[-1], config) for layer in layers])}
 
 
-def _bottleneck(width: int, config: Config) -> Tree:
-    """Return the specs of one bottleneck: down is random, up is zero."""
+def _entries(width: int, config: Config) -> Tree:
+    """Return the specs of the bottlenecks of one layer: down is random, up is zero."""
     narrow = config.bottleneck
-    return {
-        "down": _weight(width, narrow, ("embed", None), config.rank, zero=False),
-        "down_bias": Spec((narrow,), axes=(None,), init="zeros"),
-        "up": _weight(narrow, width, (None, "embed"), config.rank, zero=True),
-        "up_bias": Spec((width,), axes=("embed",), init="zeros"),
-    }
+    made: dict[str, Spec] = {}
+    for place in config.places:
+        down, up = f"{place}_down", f"{place}_up"
+        made |= _weight(down, (width, narrow), ("embed", None), config.rank, "normal")
+        made |= _weight(up, (narrow, width), (None, "embed"), config.rank, "zeros")
+        made[f"{down}_bias"] = Spec((narrow,), axes=(None,), init="zeros")
+        made[f"{up}_bias"] = Spec((width,), axes=("embed",), init="zeros")
+    return made
 
 
 def _weight(
-    rows: int, columns: int, axes: tuple[str | None, str | None], rank: int | None, *, zero: bool
-) -> Tree:
-    """Return the spec of a weight, or of its factors, in Glorot's scale; zero is the right one."""
-    kind = "zeros" if zero else "normal"
+    name: str,
+    shape: tuple[int, int],
+    axes: tuple[str | None, str | None],
+    rank: int | None,
+    start: str,
+) -> dict[str, Spec]:
+    """Return the spec of a weight or, in Glorot's scale, of its factors; `start` is of the right."""
     if rank is None:
-        return Spec((rows, columns), axes=axes, init=kind, scale=0.02)
-    return (
-        Spec((rows, rank), axes=(axes[0], None), scale=math.sqrt(2 / (rows + rank))),
-        Spec(
-            (rank, columns),
-            axes=(None, axes[1]),
-            init=kind,
-            scale=math.sqrt(2 / (rank + columns)),
-        ),
-    )
+        return {name: Spec(shape, axes=axes, init=start, scale=0.02)}
+    left, right = (shape[0], rank), (rank, shape[1])
+    scales = [math.sqrt(2 / sum(sizes)) for sizes in (left, right)]
+    return {
+        f"{name}_left": Spec(left, axes=(axes[0], None), scale=scales[0]),
+        f"{name}_right": Spec(right, axes=(None, axes[1]), init=start, scale=scales[1]),
+    }
 
 
 def init(key: random.Key, params: Tree, config: Config) -> Tree:
@@ -115,14 +116,14 @@ def init(key: random.Key, params: Tree, config: Config) -> Tree:
     Example:
       >>> model = {"layers": ({"o": Spec((6, 4), axes=("heads", "embed"))},)}
       >>> made = init(random.key(0), model, Config(bottleneck=1, places=("mlp_adapter",)))
-      >>> made["layers"][0]["mlp_adapter"]["up"].asnumpy()
+      >>> made["layers"][0]["mlp_adapter_up"].asnumpy()
       array([[0., 0., 0., 0.]], dtype=float32)
     """
     return spec.init(specs(params, config), key)
 
 
 def apply(params: Tree, adapter: Tree, config: Config, key: random.Key | None = None) -> Tree:
-    """Lay the bottlenecks into the layers, as entries `attention_adapter` and `mlp_adapter`.
+    """Lay the bottlenecks into the layers, as entries `attention_adapter_*`, `mlp_adapter_*`.
 
     Args:
       params: the model; an adapter that changes weights (`lora`) is laid before this one.
@@ -135,8 +136,8 @@ def apply(params: Tree, adapter: Tree, config: Config, key: random.Key | None = 
 
     Example:
       >>> model = {"layers": ({"o": 1},)}
-      >>> apply(model, {"layers": ({"mlp_adapter": 2},)}, Config(places=("mlp_adapter",)))
-      {'layers': ({'mlp_adapter': 2, 'o': 1},)}
+      >>> apply(model, {"layers": ({"mlp_adapter_up": 2},)}, Config())
+      {'layers': ({'mlp_adapter_up': 2, 'o': 1},)}
 
     Source:
       Houlsby et al. 2019; MindPet `AdapterLayer`, `LowRankAdapterLayer`.

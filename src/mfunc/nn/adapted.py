@@ -1,10 +1,10 @@
 """What an adapter may lay into a layer beside its weights, and how a model family takes it.
 
-A layer is a flat dict. Four more entries are looked for in it while the model is compiled, so a
-layer without them compiles as if this file did not exist:
+A layer is a flat dict. More entries are looked for in it while the model is compiled, so a layer
+without them compiles as if this file did not exist:
 
-    prefix_k, prefix_v                  [P, K * D]: keys and values of P virtual tokens
-    attention_adapter, mlp_adapter      a bottleneck behind attention, a bottleneck behind the mlp
+    prefix_k, prefix_v                      [P, K * D]: keys and values of P virtual tokens
+    attention_adapter_*, mlp_adapter_*      a bottleneck behind attention, one behind the mlp
 
 Every token sees all virtual tokens: in every row and, in a packed row, in every segment. Their keys
 are not turned by a position, and the tokens of the text count from P on, as behind a cache that
@@ -122,8 +122,9 @@ def through_adapter(x: Tensor, layer: Tree, name: str) -> Tensor:
 
     Args:
       x: [N, W], not yet added to the residual stream.
-      layer: may have `name`: `down` [W, M], `down_bias` [M], `up` [M, W], `up_bias` [W]; a weight
-        is a Tensor or a pair (left, right) that stands for their product.
+      layer: may have `{name}_down` [W, M], `{name}_down_bias` [M], `{name}_up` [M, W] and
+        `{name}_up_bias` [W]; in the place of a weight, `{weight}_left` and `{weight}_right`, which
+        stand for their product.
       name: `"attention_adapter"` or `"mlp_adapter"`.
 
     Returns:
@@ -131,24 +132,24 @@ def through_adapter(x: Tensor, layer: Tree, name: str) -> Tensor:
 
     Example:
       >>> one, none = Tensor([[1.0]]), Tensor([0.0])
-      >>> layer = {"mlp_adapter": {"down": one, "down_bias": none, "up": one, "up_bias": none}}
+      >>> parts = {"down": one, "down_bias": none, "up": one, "up_bias": none}
+      >>> layer = {f"mlp_adapter_{part}": weight for part, weight in parts.items()}
       >>> round(float(through_adapter(one, layer, "mlp_adapter")), 4)
       1.8412
 
     Source:
       Houlsby et al. 2019, figure 2; MindPet `AdapterLayer`, with its GELU (the form with tanh).
     """
-    if name not in layer:
+    if f"{name}_up_bias" not in layer:
         return x
-    weights = layer[name]
-    narrow = P.GeLU()(_affine(x, weights["down"], weights["down_bias"]))
-    return x + _affine(narrow, weights["up"], weights["up_bias"])
+    narrow = P.GeLU()(_affine(x, layer, f"{name}_down"))
+    return x + _affine(narrow, layer, f"{name}_up")
 
 
-def _affine(x: Tensor, weight: Tree, bias: Tensor) -> Tensor:
+def _affine(x: Tensor, layer: Tree, name: str) -> Tensor:
     """Multiply and add, in the dtype of the activations."""
-    if isinstance(weight, tuple):
-        left, right = weight
-        narrow = linear(x, P.Cast()(left, x.dtype))
-        return P.BiasAdd()(linear(narrow, P.Cast()(right, x.dtype)), P.Cast()(bias, x.dtype))
-    return P.BiasAdd()(linear(x, P.Cast()(weight, x.dtype)), P.Cast()(bias, x.dtype))
+    bias = P.Cast()(layer[f"{name}_bias"], x.dtype)
+    if name in layer:
+        return P.BiasAdd()(linear(x, P.Cast()(layer[name], x.dtype)), bias)
+    narrow = linear(x, P.Cast()(layer[f"{name}_left"], x.dtype))
+    return P.BiasAdd()(linear(narrow, P.Cast()(layer[f"{name}_right"], x.dtype)), bias)
