@@ -93,7 +93,7 @@ def _weight(
     rank: int | None,
     start: str,
 ) -> dict[str, Spec]:
-    """Return the spec of a weight or, in Glorot's scale, of its factors; `start` is of the right."""
+    """Return the spec of a weight, or of its factors in Glorot's scale; `start` is of the right."""
     if rank is None:
         return {name: Spec(shape, axes=axes, init=start, scale=0.02)}
     left, right = (shape[0], rank), (rank, shape[1])
