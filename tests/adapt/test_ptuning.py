@@ -12,6 +12,7 @@ from mfunc.adapt import prefix, ptuning
 from mfunc.gradient import value_and_grad
 from mfunc.loss import next_token_loss
 from mfunc.nn import llama
+from mfunc.transform import jit
 
 CONFIG, PARAMS, BASE = tiny_llama()
 with np.load(GOLDEN / "prefix.npz") as file:
@@ -67,7 +68,17 @@ def test_settings_out_of_range(settings, error, message):
 
 
 def test_an_adapter_of_another_width_is_refused():
-    adapter = {"embed": ms.Tensor(np.zeros((2, 60), np.float32))}
-    message = r"ptuning: the adapter has 60 numbers a virtual token, a model of 2 .* 16 needs 64"
+    def laid(width):
+        return ptuning.apply(PARAMS, {"embed": ms.Tensor(np.zeros((2, width), "f4"))}, PTUNING)
+
+    message = (
+        "ptuning: the adapter has 62 numbers a virtual token, which are not keys and values of 2"
+    )
     with pytest.raises(ValueError, match=message):
-        ptuning.apply(PARAMS, adapter, PTUNING)
+        laid(62)
+    message = (
+        "prefix: prefix_k has 32 numbers a virtual token, the model has 2 key/value heads of 8"
+    )
+    for apply in (llama.apply, jit(llama.apply, static_argnums=1)):
+        with pytest.raises(ValueError, match=message):
+            apply(laid(128), CONFIG, ms.Tensor(BASE["plain/input_ids"]))

@@ -134,7 +134,8 @@ def apply(params: Tree, adapter: Tree, config: Config, key: random.Key | None = 
       key: draws the dropout; without it nothing is dropped.
 
     Raises:
-      ValueError: the adapter is of a model with other layers, or a prefix is laid already.
+      ValueError: the adapter is of another model (with the right layers but other heads the model
+        finds out when it runs), or a prefix is laid already.
 
     Laws:
       A packed row computes what its segments compute alone; prefill + decode == the whole forward
@@ -176,12 +177,10 @@ def lay(params: Tree, table: Tensor, method: str) -> Tree:
       (5.0, 6.0)
     """
     count = len(params["layers"])
-    weight = params["layers"][0]["k"]
-    width = weight[0].shape[1] if isinstance(weight, tuple) else weight.shape[1]
-    if table.shape[1] != 2 * count * width:
+    if table.shape[1] % (2 * count):
         raise ValueError(
-            f"{method}: the adapter has {table.shape[1]} numbers a virtual token, a model of "
-            f"{count} layers with keys of {width} needs {2 * count * width}"
+            f"{method}: the adapter has {table.shape[1]} numbers a virtual token, which are not "
+            f"keys and values of {count} layers; it is of another model"
         )
     return entries.insert(params, _paired(P.Split(-1, 2 * count)(table)))
 

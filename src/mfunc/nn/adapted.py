@@ -106,6 +106,9 @@ def behind_prefix(x: Tensor, layer: Tree, name: str) -> Tensor:
     Returns:
       [B, K, P + T, D].
 
+    Raises:
+      ValueError: the prefix is of a model with other heads.
+
     Example:
       >>> layer = {"prefix_k": Tensor([[1.0, 2.0]])}
       >>> behind_prefix(Tensor([[[[3.0]], [[4.0]]]]), layer, "prefix_k").asnumpy().tolist()
@@ -113,6 +116,11 @@ def behind_prefix(x: Tensor, layer: Tree, name: str) -> Tensor:
     """
     if name not in layer:
         return x
+    if layer[name].shape[1] != x.shape[1] * x.shape[3]:
+        raise ValueError(
+            f"prefix: {name} has {layer[name].shape[1]} numbers a virtual token, the model has "
+            f"{x.shape[1]} key/value heads of {x.shape[3]}; it is of another model"
+        )
     heads = P.Cast()(split_heads(layer[name], 1, x.shape[1]), x.dtype)
     return P.Concat(2)((P.Tile()(heads, (x.shape[0], 1, 1, 1)), x))
 
