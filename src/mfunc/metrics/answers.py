@@ -15,7 +15,7 @@ ARTICLE = re.compile(r"\b(?:a|an|the)\b")
 ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
 # CMRC's own list: neither "." and "," nor "…" are in it.
 CMRC_PUNCTUATION = str.maketrans("", "", "-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
-SEGMENT = re.compile("[\u4e00-\u9fa5]|[^\u4e00-\u9fa5]+")
+SEGMENT = re.compile("([\u4e00-\u9fa5])|[^\u4e00-\u9fa5]+")
 
 
 def squad(predictions: Texts, references: References) -> dict[str, float]:
@@ -76,8 +76,8 @@ def cmrc(predictions: Texts, references: References) -> dict[str, float]:
     cut = needed("cmrc", "nltk.tokenize").NLTKWordTokenizer().tokenize
 
     def segments(text: str) -> list[str]:
-        parts = SEGMENT.findall(_cmrc_plain(text))
-        return [word for part in parts for word in (cut(part) if len(part) > 1 else part.split())]
+        parts = SEGMENT.finditer(_cmrc_plain(text))
+        return [word for part in parts for word in ([part[1]] if part[1] else cut(part[0]))]
 
     return _best("cmrc", predictions, references, _cmrc_plain, segments, _substring)
 

@@ -12,7 +12,7 @@ from mfunc.metrics.classes import IGNORED, choices
 from mfunc.metrics.pairs import listed, needed
 
 TagRows = Sequence[Sequence[str]]
-TAG = re.compile(r"O|[BIES]-.+", re.DOTALL)
+TAG = re.compile(r"[BIES]-.+", re.DOTALL)
 
 
 def entities(predictions: TagRows, references: TagRows) -> dict[str, float]:
@@ -51,17 +51,17 @@ def entities(predictions: TagRows, references: TagRows) -> dict[str, float]:
             raise ValueError(
                 f"entities: row {row} has {len(a)} predicted tags but {len(b)} references"
             )
-    kinds = {tag[2:] for row in wanted for tag in row} - {""}
-    if not kinds:
+    types = {tag[2:] for row in wanted for tag in row} - {""}
+    if not types:
         raise ValueError("entities: the references hold no entity; nothing can be measured")
-    kinds |= {tag[2:] for row in said for tag in row} - {""}
+    types |= {tag[2:] for row in said for tag in row} - {""}
     count = needed("entities", "seqeval.metrics.sequence_labeling").precision_recall_fscore_support
     micro = count(wanted, said, average="micro", zero_division=0)
     each = count(wanted, said, average=None, zero_division=0)  # in the order of sorted types
-    names = ["", *(f"/{kind}" for kind in sorted(kinds))]
+    names = ["", *(f"/{type_}" for type_ in sorted(types))]
     return {
-        f"{measure}{name}": 100.0 * float(share)
-        for measure, total, shares in zip(("precision", "recall", "f1"), micro, each, strict=False)
+        f"{kind}{name}": 100.0 * float(share)
+        for kind, total, shares in zip(("precision", "recall", "f1"), micro, each, strict=False)
         for name, share in zip(names, [total, *shares], strict=True)
     }
 
@@ -105,11 +105,13 @@ def _rows(name: str, rows: TagRows) -> list[list[str]]:
     ]
     if not found:
         raise ValueError(f"entities: no {name}; nothing can be measured")
-    for tag in {tag for row in found for tag in row}:
-        if not isinstance(tag, str) or not TAG.fullmatch(tag):
-            row = next(i for i, row in enumerate(found) if tag in row)
-            raise ValueError(
-                f"entities: tag {tag!r} in row {row} of {name} must be 'O', or 'B-', 'I-', 'E-' or "
-                "'S-' and a type"
-            )
+    known = {"O"}
+    for i, row in enumerate(found):
+        for tag in row:
+            if not isinstance(tag, str) or not (tag in known or TAG.fullmatch(tag)):
+                raise ValueError(
+                    f"entities: tag {tag!r} in row {i} of {name} must be 'O', or 'B-', 'I-', 'E-' "
+                    "or 'S-' and a type"
+                )
+            known.add(tag)
     return found

@@ -152,15 +152,18 @@ def _sacrebleu(
     """A scorer, and the texts as it wants them."""
     cut = _tokenizer(where, tokenize, BLEU_WORDS)
     _fitting(where, tokenize, ("13a", "intl"), rows)
-    for row, (_, golds) in enumerate(rows):
-        _not_empty(where, row, golds, [cut(g) if cut else g.split() for g in golds])
+    texts, golds = [text for text, _ in rows], [golds for _, golds in rows]
+    tokens = [[cut(gold) if cut else gold.split() for gold in row] for row in golds]
+    for row, found in enumerate(tokens):
+        _not_empty(where, row, golds[row], found)
+    if cut:
+        texts = [" ".join(cut(text)) for text in texts]
+        golds = [[" ".join(words) for words in row] for row in tokens]
     # `force`: texts that look cut into words already are no reason to print a warning.
     scorer = needed(where, "sacrebleu.metrics").BLEU(
         tokenize="none" if cut else tokenize, effective_order=sentences, force=True
     )
-    if cut:
-        rows = [(" ".join(cut(text)), [" ".join(cut(g)) for g in golds]) for text, golds in rows]
-    return scorer, [text for text, _ in rows], [golds for _, golds in rows]
+    return scorer, texts, golds
 
 
 def _tokenizer(
