@@ -68,3 +68,10 @@ def test_hostile_input():
         spans(one, one, n_best=0)
     with pytest.raises(ValueError, match=r"spans: max_answer_length must be an integer >= 1"):
         spans(one, one, max_answer_length=0)
+
+
+def test_of_many_equal_logits_the_first_win():
+    flat = np.zeros((1, 400))
+    flat[0, ::2] = 1.0
+    found = spans(flat, flat, n_best=3, max_answer_length=1)
+    assert found == [Span(2.0, 0, t, t) for t in (0, 2, 4)]
