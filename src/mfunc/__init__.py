@@ -17,6 +17,7 @@ from typing import Any
 os.environ.setdefault("GLOG_v", "4")
 
 _NAMES = {
+    "Checkpointer": "checkpoint",
     "Dim": "dynamic",
     "Optimizer": "optim",
     "Pretrained": "auto",

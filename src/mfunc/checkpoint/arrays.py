@@ -1,4 +1,4 @@
-"""Checkpoints: a tree in one safetensors file, strict in both directions.
+"""A tree in one safetensors file, strict in both directions.
 
 A leaf is stored under its path (`layers/0/q`). A file is written beside its name and then
 renamed, so a reader never meets half of one.
@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import mindspore as ms
 import numpy as np
+from mindspore.common import np_dtype
 from safetensors import SafetensorError, deserialize
-from safetensors.numpy import save as to_bytes
+from safetensors.numpy import save_file
 
 from mfunc import spec, tree
+from mfunc.data.storage.whole import sync
 from mfunc.tree import Tree
 
 _DTYPES = {
@@ -50,15 +53,29 @@ def save(
       >>> load(file, {"w": np.zeros(2)})["w"].asnumpy()
       array([1., 2.], dtype=float32)
     """
-    arrays: dict[str, np.ndarray] = {}
-    for name, leaf in zip(tree.paths(params), tree.leaves(params), strict=True):
-        if name in arrays:
-            raise ValueError(f"save: two leaves have the path {name}; use keys without '/'")
-        arrays[name] = _array(leaf)
-    write_arrays(path, arrays, metadata)
+    write_arrays(path, {name: as_array(leaf) for name, leaf in by_path(params).items()}, metadata)
 
 
-def _array(leaf: Any) -> np.ndarray:
+def by_path(params: Tree) -> dict[str, Any]:
+    """Return the leaves of a tree by their paths.
+
+    Raises:
+      ValueError: two leaves have the same path.
+
+    Example:
+      >>> by_path({"layers": ({"w": 1}, {"w": 2})})
+      {'layers/0/w': 1, 'layers/1/w': 2}
+    """
+    leaves: dict[str, Any] = {}
+    for path, leaf in zip(tree.paths(params), tree.leaves(params), strict=True):
+        if path in leaves:
+            raise ValueError(f"save: two leaves have the path {path}; use keys without '/'")
+        leaves[path] = leaf
+    return leaves
+
+
+def as_array(leaf: Any) -> np.ndarray:
+    """Return the numbers of a leaf; for a Tensor they may be its own memory."""
     return leaf.asnumpy() if isinstance(leaf, ms.Tensor) else np.asarray(leaf)
 
 
@@ -82,21 +99,30 @@ def write_arrays(
     }
     # Not `ascontiguousarray`, which gives a number without shape the shape (1,).
     whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    data = to_bytes(whole, header or None)
-    write_whole(path, data)
+    with replacing(path) as part:
+        try:
+            save_file(whole, part, header or None)
+        except SafetensorError as error:  # a full disk, for one
+            raise OSError(f"{path}: {error}") from error
 
 
 def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file under another name, then rename it."""
+    """Write a file, whole or not at all."""
+    with replacing(path) as part:
+        part.write_bytes(data)
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give another name to write a file under; it gets its own when it is on the disk."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        yield part
+        sync(part)
         part.replace(target)
+        sync(target.parent)
     finally:
         part.unlink(missing_ok=True)
 
@@ -109,14 +135,14 @@ def load(path: str | os.PathLike[str], like: Tree) -> Tree:
       like: a tree of specs, arrays or Tensors that says which paths and shapes there must be.
 
     Returns:
-      The containers of `like` with Tensors of the file's dtypes.
+      The containers of `like` with Tensors of the file's dtypes, also of bfloat16.
 
     Raises:
       FileNotFoundError: there is no such file.
       ValueError: it is not a whole safetensors file, or leaves are missing, unexpected or
         misshapen.
     """
-    arrays = read_arrays(path)
+    arrays = read_bits(path)
     paths, structure = tree.paths(like), tree.flatten(like)[1]
     missing = [name for name in paths if name not in arrays]
     extra = sorted(arrays.keys() - set(paths))
@@ -149,67 +175,46 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
       FileNotFoundError: there is no such file.
       ValueError: it is not a whole safetensors file.
     """
+    return {name: widened(array) for name, array in read_bits(path).items()}
+
+
+def widened(array: np.ndarray) -> np.ndarray:
+    """Return float32 for bfloat16, the same numbers; anything else as it is."""
+    if array.dtype.name != "bfloat16":
+        return array
+    return (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+
+
+def read_bits(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Read the named arrays of a safetensors file; bfloat16 has MindSpore's NumPy type.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it is not a whole safetensors file.
+    """
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"{path}: no such file")
+    return decode(file.read_bytes(), str(path))
+
+
+def decode(data: bytes, where: str) -> dict[str, np.ndarray]:
+    """Read what a safetensors file holds; see `read_bits`."""
     try:
-        entries = deserialize(file.read_bytes())
+        entries = deserialize(data)
     except SafetensorError as error:
-        raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
-    return {name: _decode(entry, f"{path}: {name}") for name, entry in entries}
+        raise ValueError(f"{where}: not a whole safetensors file ({error})") from error
+    return {name: _decode(entry, f"{where}: {name}") for name, entry in entries}
 
 
 def _decode(entry: Mapping[str, Any], where: str) -> np.ndarray:
     """Turn one raw entry into an array."""
     if entry["dtype"] == "BF16":
-        words = np.frombuffer(entry["data"], dtype=np.uint16).astype(np.uint32)
-        return (words << 16).view(np.float32).reshape(entry["shape"])
+        return (
+            np.frombuffer(entry["data"], np.uint16).view(np_dtype.bfloat16).reshape(entry["shape"])
+        )
     if entry["dtype"] not in _DTYPES:
         raise ValueError(
             f"{where} has dtype {entry['dtype']}; known are BF16, {', '.join(_DTYPES)}"
         )
     return np.frombuffer(entry["data"], dtype=_DTYPES[entry["dtype"]]).reshape(entry["shape"])
-
-
-def from_names(
-    arrays: Mapping[str, np.ndarray], names: Mapping[str, tuple[str, bool]], specs: Tree, where: str
-) -> Tree:
-    """Rename the arrays of a foreign checkpoint into our tree.
-
-    Args:
-      arrays: their name -> array.
-      names: our path -> (their name, transposed).
-      specs: what the model needs.
-      where: the file, for errors.
-
-    Returns:
-      The tree, in the dtypes of the specs.
-
-    Raises:
-      ValueError: arrays are missing, unexpected or misshapen; they are named as in the file.
-    """
-    theirs = {name for name, _ in names.values()}
-    missing = sorted(theirs - arrays.keys())
-    extra = sorted(arrays.keys() - theirs)
-    if missing or extra:
-        raise ValueError(f"{where}: {missing_and_extra(missing, extra)}")
-    leaves = []
-    for path, leaf in zip(tree.paths(specs), tree.leaves(specs), strict=True):
-        name, transposed = names[path]
-        array = arrays[name].T if transposed else arrays[name]
-        if array.shape != leaf.shape:
-            wanted = leaf.shape[::-1] if transposed else leaf.shape
-            raise ValueError(
-                f"{where}: {name} has shape {arrays[name].shape}, the config asks for {wanted}"
-            )
-        leaves.append(ms.Tensor(np.ascontiguousarray(array), spec.DTYPES[leaf.dtype]))
-    return tree.unflatten(tree.flatten(specs)[1], leaves)
-
-
-def to_names(params: Tree, names: Mapping[str, tuple[str, bool]]) -> dict[str, np.ndarray]:
-    """Rename our tree into the arrays of a foreign checkpoint; the inverse of `from_names`."""
-    renamed = {}
-    for path, leaf in zip(tree.paths(params), tree.leaves(params), strict=True):
-        name, transposed = names[path]
-        renamed[name] = _array(leaf).T if transposed else _array(leaf)
-    return renamed
