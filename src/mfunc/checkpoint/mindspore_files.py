@@ -7,6 +7,7 @@ weights. Encrypted files and hash tables are not read.
 from __future__ import annotations
 
 import binascii
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -154,16 +155,14 @@ def _messages(data: bytes, where: str) -> Iterator[Any]:
     while at < end:
         header = re.compile(rb"\x0a([\x80-\xff]{0,4}[\x00-\x7f])").match(data, at, end)
         if header is None:
-            raise ValueError(
-                f"{where}: not a MindSpore checkpoint, or an encrypted one (byte {at})"
-            )
+            raise ValueError(f"{where}: not a MindSpore checkpoint (byte {at}), or encrypted")
         size = sum((byte & 127) << 7 * i for i, byte in enumerate(header[1]))
         at = header.end() + size
         if at > end:
             raise ValueError(f"{where}: cut off, {at - end} bytes are missing at its end")
         try:
             yield Checkpoint.Value.FromString(data[header.end() : at])
-        except DecodeError as error:
+        except (DecodeError, UnicodeDecodeError) as error:
             raise ValueError(
                 f"{where}: not a MindSpore checkpoint (before byte {at}: {error})"
             ) from error
@@ -177,14 +176,17 @@ def _joined(tensors: list[Any], where: str) -> np.ndarray | str:
         raise ValueError(f"{where}: its slices differ in dtype or shape")
     data = b"".join([tensor.tensor_content for tensor in tensors])
     if first.tensor_type == "str":
-        return data.decode("utf-32-le")
+        try:
+            return data.decode("utf-32-le")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{where}: not a text ({error})") from error
     if first.tensor_type not in _DTYPES:
         known = ", ".join(_DTYPES)
         raise ValueError(f"{where} has dtype {first.tensor_type!r}; known are {known}")
     dtype = _DTYPES[first.tensor_type]
     # The dims of a number without shape are (0,), as those of no numbers are.
     shape = () if list(first.dims) == [0] and data else tuple(first.dims)
-    if any(size < 0 for size in shape) or len(data) != dtype.itemsize * int(np.prod(shape)):
+    if any(size < 0 for size in shape) or len(data) != dtype.itemsize * math.prod(shape):
         raise ValueError(
             f"{where}: {len(data)} bytes are not {first.tensor_type} of the shape {list(shape)}"
         )

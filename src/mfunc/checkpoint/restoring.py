@@ -152,7 +152,7 @@ def _check_config(theirs: Any, ours: Any, where: Path) -> None:
 
 def _settings(value: Any, key: str) -> Iterator[tuple[str, Any]]:
     """Yield every (dotted key, value) that is not a container, or is an empty one."""
-    if value and isinstance(value, (dict, list)):
+    if isinstance(value, (dict, list)) and (value or key == "config"):
         pairs = value.items() if isinstance(value, dict) else enumerate(value)
         for name, inner in pairs:
             yield from _settings(inner, f"{key}.{name}")
