@@ -11,6 +11,7 @@ from tests.conftest import ROOT
 
 RUNS = {
     "pack.py": (["--rows", "300", "--seq-length", "256"], "tightest"),
+    "checkpoint.py": (["--megabytes", "1", "--rounds", "1"], "save, checksummed"),
     "words.py": (["--rounds", "1"], "words, warm"),
 }
 
