@@ -1,4 +1,18 @@
-"""Checkpoints: a tree in a file, the state of a run in a folder, the files of others."""
+"""Checkpoints: a tree in a file, the state of a run in a folder, the files of others.
+
+A run that goes on, to the same bits, whenever it was stopped or killed:
+
+    run = mf.Checkpointer("runs/mine", config={"rate": 1e-4, "data": md.fingerprint(columns)})
+    state, start = mf.train.init_state(params, optimizer), 0
+    if mf.checkpoint.steps(run):
+        state, start, *_ = mf.checkpoint.restore(run, state)
+    with mf.checkpoint.background(run) as save:
+        batches = md.epochs(columns, seed=0, size=8, start=start)
+        for number, batch in enumerate(batches, start + 1):
+            state, metrics = step(state, batch)
+            if number % 100 == 0:
+                save(state, {**metrics, "step": number})
+"""
 
 from mfunc.checkpoint.arrays import (
     load,

@@ -89,21 +89,28 @@ def write_arrays(
     Raises:
       ValueError: an array is of a dtype that `read_arrays` does not know.
     """
+    with replacing(path) as part:
+        store(part, arrays, metadata, str(path))
+
+
+def store(
+    file: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any] | None, where: str
+) -> None:
+    """Write named arrays to a file as they come, under the name that errors tell."""
     for name, array in arrays.items():
         if array.dtype.name != "bfloat16" and array.dtype not in _DTYPES.values():
             known = ", ".join(["bfloat16", *[np.dtype(kind).name for kind in _DTYPES.values()]])
-            raise ValueError(f"{path}: {name} has dtype {array.dtype}; known are {known}")
+            raise ValueError(f"{where}: {name} has dtype {array.dtype}; known are {known}")
     header = {
         key: value if isinstance(value, str) else json.dumps(value)
         for key, value in (metadata or {}).items()
     }
     # Not `ascontiguousarray`, which gives a number without shape the shape (1,).
     whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    with replacing(path) as part:
-        try:
-            save_file(whole, part, header or None)
-        except SafetensorError as error:  # a full disk, for one
-            raise OSError(f"{path}: {error}") from error
+    try:
+        save_file(whole, file, header or None)
+    except SafetensorError as error:  # a full disk, for one
+        raise OSError(f"{where}: {error}") from error
 
 
 def write_whole(path: str | os.PathLike[str], data: bytes) -> None:

@@ -96,7 +96,8 @@ def save_state(run: Checkpointer, state: Tree, metrics: Mapping[str, Any]) -> Pa
       `restore` gives back the state to the bit.
     """
     with locked(run.folder):
-        return write_host(run, to_host(state), told(metrics))
+        arrays = {path: as_array(leaf) for path, leaf in by_path(state).items()}
+        return write_host(run, arrays, told(metrics))
 
 
 @contextmanager

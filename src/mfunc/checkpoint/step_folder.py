@@ -15,6 +15,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import mindspore as ms
 import numpy as np
 import safetensors
 
-from mfunc.checkpoint.arrays import decode, write_arrays
+from mfunc.checkpoint.arrays import decode, store
 from mfunc.data.storage.whole import staged, sync
 
 STATE, ABOUT = "state.safetensors", "checkpoint.json"
@@ -61,7 +62,11 @@ def write(
     target = parent / folder_name(step)
     with staged(target) as hidden:
         made = hidden / target.name  # `hidden` itself is for this user only
-        write_arrays(made / STATE, arrays)
+        made.mkdir()
+        store(made / STATE, arrays, None, str(target / STATE))
+        with ThreadPoolExecutor(1) as other:  # who reads while the disk writes
+            digest = other.submit(digest_of, made / STATE)
+            sync(made / STATE)
         content: dict[str, Any] = {
             "format": FORMAT,
             "step": step,
@@ -71,7 +76,7 @@ def write(
                 path: {"dtype": array.dtype.name, "shape": list(array.shape)}
                 for path, array in arrays.items()
             },
-            "state": {"bytes": (made / STATE).stat().st_size, "blake2b": digest_of(made / STATE)},
+            "state": {"bytes": (made / STATE).stat().st_size, "blake2b": digest.result()},
             "versions": _versions(),
         }
         (made / ABOUT).write_text(_render(content), encoding="utf-8")
