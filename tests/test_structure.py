@@ -34,7 +34,7 @@ LAYERS = (
         "transform",
         "products",
     ),
-    ("loss", "optim", "schedule", "metrics", "checkpoint", "nn", "parallel"),
+    ("loss", "optim", "schedule", "metrics", "checkpoint", "gguf_file", "nn", "parallel"),
     ("adapt", "generation", "train"),
     ("auto", "draw", "pipeline"),
     ("cli",),

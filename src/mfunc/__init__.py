@@ -46,8 +46,8 @@ _NAMES = {
 }
 _MODULES = (
     "adapt", "auto", "batching", "checkpoint", "cli", "custom", "data", "depth", "donation", "draw",
-    "dynamic", "entry", "explain", "forms", "generation", "gradient", "loss", "nn", "optim",
-    "products", "purity", "random", "schedule", "spec", "staging", "train",
+    "dynamic", "entry", "explain", "forms", "generation", "gguf_file", "gradient", "loss", "nn",
+    "optim", "products", "purity", "random", "schedule", "spec", "staging", "train",
     "transform", "tree", "tree_forms", "vector",
 )  # fmt: skip
 

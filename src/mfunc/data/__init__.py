@@ -35,6 +35,7 @@ from mfunc.data.sources.read import read
 from mfunc.data.storage import indexed, mindrecord
 from mfunc.data.storage.cache import cache_key, cached
 from mfunc.data.storage.json_file import write
+from mfunc.data.tokens.gguf_tokenizers import gguf_tokenizer
 from mfunc.data.tokens.hf_tokenizers import HFTokenizer, hf_tokenizer
 from mfunc.data.tokens.tokenize import tokenize
 from mfunc.data.tokens.tokenizer_files import load_tokenizer
@@ -79,6 +80,7 @@ __all__ = [
     "conversations",
     "counted",
     "diff",
+    "gguf_tokenizer",
     "hf_template",
     "hf_tokenizer",
     "indexed",
