@@ -115,7 +115,7 @@ def _parse(data: np.ndarray) -> GGUF:
     """Read all but the blocks."""
     if data[:4].tobytes() != b"GGUF":
         raise ValueError(f"it begins with {data[:4].tobytes()!r}, not with b'GGUF'")
-    view = memoryview(data)
+    view = memoryview(data.data)
     version, arrays, entries = struct.unpack_from("<IQQ", view, 4)
     if version not in _VERSIONS:
         order = ", as of a big-endian file" if version & 0xFFFF == 0 else ""

@@ -109,15 +109,12 @@ def _check(given: Mapping[str, Any], where: str) -> None:
     for key in ("tokens", "token_type", "merges"):
         if not isinstance(given.get(key), list):
             raise ValueError(f"{where}: tokenizer.ggml.{key} is missing, or no list")
-    count, distinct, kinds = (
-        len(given["tokens"]),
-        len(set(given["tokens"])),
-        len(given["token_type"]),
-    )
-    if count != distinct:
-        raise ValueError(f"{where}: {count - distinct} of {count} tokens are there twice")
-    if count != kinds:
-        raise ValueError(f"{where}: there are {count} tokens but {kinds} in token_type")
+    count, types = len(given["tokens"]), len(given["token_type"])
+    if len(set(given["tokens"])) != count:
+        twice = count - len(set(given["tokens"]))
+        raise ValueError(f"{where}: {twice} of {count} tokens are there twice")
+    if count != types:
+        raise ValueError(f"{where}: there are {count} tokens but {types} in token_type")
     for merge in given["merges"]:
         if len(_parts(merge)) != 2:
             raise ValueError(f"{where}: the merge {merge!r} is not two tokens with a space between")

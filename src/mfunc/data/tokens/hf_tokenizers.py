@@ -110,6 +110,7 @@ def hf_tokenizer(
       FileNotFoundError: if there is no such file.
       ValueError: if it is not a tokenizer, or lacks a named token.
     """
+    _package()  # missing, it is named before a missing file is
     return from_content(
         path, content_of("hf_tokenizer", path), bos=bos, eos=eos, pad=pad,
         parse_special=parse_special,
@@ -132,12 +133,7 @@ def from_content(
       ImportError: without the extra.
       ValueError: if it is not a tokenizer, or lacks a named token.
     """
-    try:
-        import tokenizers
-    except ImportError as error:
-        raise ImportError(
-            "hf_tokenizer(...) needs the package tokenizers: pip install 'mfunc[hf]'"
-        ) from error
+    tokenizers = _package()
     try:
         model = tokenizers.Tokenizer.from_buffer(content)
     except Exception as error:  # the package raises plain Exception
@@ -162,3 +158,13 @@ def from_content(
         model=model,
         chat_template=chat_template,
     )
+
+
+def _package() -> Any:
+    try:
+        import tokenizers
+    except ImportError as error:
+        raise ImportError(
+            "hf_tokenizer(...) needs the package tokenizers: pip install 'mfunc[hf]'"
+        ) from error
+    return tokenizers

@@ -42,8 +42,8 @@ def load_tokenizer(
     given: dict[str, Any] = {"bos": bos, "eos": eos, "pad": pad}
     template = None
     if path.is_dir():
-        template = _template(path)
         given = {**_roles(path), **{role: name for role, name in given.items() if name is not None}}
+        template = _template(path)
         found = [path / name for name in (*MODELS, "tokenizer.json") if (path / name).is_file()]
         if not found:
             raise FileNotFoundError(

@@ -111,7 +111,9 @@ def from_gguf(
     if isinstance(tokens, list):
         given.setdefault("vocab_size", len(tokens))
     _check(given, where)
-    sizes = {ours: _plain(given[key]) for key, ours in SETTINGS.items() if key in given}
+    sizes: dict[str, Any] = {
+        ours: _plain(given[key]) for key, ours in SETTINGS.items() if key in given
+    }
     config = Config(**sizes, tie_word_embeddings="output.weight" not in arrays)
     for key in HEAD:
         if given.get(key, config.head_dim) != config.head_dim:
