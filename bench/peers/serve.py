@@ -1,4 +1,4 @@
-"""A contestant in a process of its own: one step for each line of input, its seconds as output.
+"""A contestant in a process of its own: a step a line of input; output: its seconds, its loss.
 
 python bench/peers/serve.py llama_jax '{"layers": 4, ...}' [settings of make, as JSON]
 """
@@ -25,8 +25,8 @@ def main() -> None:
     print(json.dumps({"loss": loss, "first": first, "made": imported - began}), flush=True)
     for _ in sys.stdin:
         began = time.perf_counter()
-        step()
-        print(time.perf_counter() - began, flush=True)
+        loss = step()
+        print(time.perf_counter() - began, loss, flush=True)
 
 
 if __name__ == "__main__":
