@@ -276,5 +276,5 @@ def test_a_tokenizer_that_came_with_its_template_is_as_good_as_its_folder(tmp_pa
     now = datetime.datetime(2024, 7, 26)
     tokenizer = md.load_tokenizer(tmp_path)
     assert md.hf_template(tokenizer, now=now) == md.hf_template(tmp_path, now=now)
-    with pytest.raises(FileNotFoundError, match="tokenizer.json has no chat template"):
+    with pytest.raises(FileNotFoundError, match=r"tokenizer.json has no chat template"):
         md.hf_template(md.hf_tokenizer(tmp_path / "tokenizer.json"))
