@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 PEERS = Path(__file__).parent / "peers"
 
@@ -56,17 +56,23 @@ def contestant(
         process.wait()
 
 
-def rounds_of(running: Mapping[str, Any], rounds: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Let contestants step in turn: seconds of every round, and the loss of the last."""
-    times: dict[str, list[float]] = {name: [] for name in running}
-    losses: dict[str, float] = {}
+class Rounds(NamedTuple):
+    """What a contestant did: seconds of every step, the last loss, the most memory in MB."""
+
+    seconds: list[float]
+    loss: float
+    megabytes: float
+
+
+def rounds_of(running: Mapping[str, Any], rounds: int) -> dict[str, Rounds]:
+    """Let contestants step in turn."""
+    found: dict[str, list[list[float]]] = {name: [] for name in running}
     for _ in range(rounds):
         for name, (process, _) in running.items():
             process.stdin.write("\n")
             process.stdin.flush()
-            seconds, losses[name] = map(float, process.stdout.readline().split())
-            times[name].append(seconds)
-    return times, losses
+            found[name].append([float(word) for word in process.stdout.readline().split()])
+    return {name: Rounds([row[0] for row in rows], *rows[-1][1:]) for name, rows in found.items()}
 
 
 def high_water(reset: bool = False) -> float:

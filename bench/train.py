@@ -2,25 +2,24 @@
 
     python bench/train.py [lora] [peers] [fit] [save] [--peers-python python] [--tiny] [--rounds n]
 
-`lora` and `peers` start each contestant in a process of its own. `peers` needs torch, transformers
-and peft, in this Python or in the one of `--peers-python`, and leaves out what is not there.
+`lora` and `peers` start each contestant in a process of its own and let them step in turn. `peers`
+needs torch, transformers and peft, in this Python or in the one of `--peers-python`, and leaves out
+what is not there.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from measure import contestant, high_water, in_turn, rounds_of, run_one
+from measure import contestant, in_turn, rounds_of
 
 PARTS = ["lora", "peers", "fit", "save"]
 # SmolLM2-135M at 2 x 512 tokens; and what a test can afford.
@@ -35,75 +34,45 @@ TINY = {
 RANK = 8
 
 
-# --- LoRA beside the full fine-tune ---
+# --- a step beside others ---
 
-
-def lora(size: dict[str, int], rounds: int) -> None:
-    """Time and peak memory of a step of training, each way in a process of its own."""
-    print(f"\na step of training of {words(size)}, AdamW, donated   (median s; peak MB)")
-    print(f"{'':>20} {'first':>7} {'step':>7} {'ratio':>6} {'MB':>7} {'ratio':>6}   M trained")
-    rows = {}
-    for name, way in (("full fine-tune", "full"), (f"LoRA, rank {RANK}", "lora")):
-        rows[name] = run_one(__file__, "lora", json.dumps(size), way, str(rounds))
-    full = rows["full fine-tune"]
-    for name, row in rows.items():
-        step, memory = row["step"] / full["step"], row["megabytes"] / full["megabytes"]
-        print(
-            f"{name:>20} {row['first']:>7.1f} {row['step']:>7.3f} {step:>6.2f} "
-            f"{row['megabytes']:>7.0f} {memory:>6.2f} {row['millions']:>11.3f}",
-            flush=True,
-        )
-
-
-def one_lora(size: dict[str, int], way: str, rounds: int) -> dict[str, float]:
-    """First call, median of later ones, peak above what the process held without a model."""
-    from peers.lora_mfunc import parts
-
-    import mfunc as mf
-
-    before = high_water(reset=True)
-    step, state, ids, frozen = parts(size, 0, RANK, way == "full")
-    times = []
-    for _ in range(rounds + 1):
-        began = time.perf_counter()
-        state, metrics = step(state, ids, *frozen)
-        float(metrics["loss"])
-        times.append(time.perf_counter() - began)
-    return {
-        "first": times[0],
-        "step": statistics.median(times[1:]),
-        "megabytes": high_water() - before,
-        "millions": mf.spec.size(state["params"]) / 1e6,
-    }
-
-
-# --- LoRA beside PEFT ---
-
-CONTESTANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "mfunc": ("lora_mfunc", {}),
-    "PyTorch + PEFT": ("lora_peft", {}),
+TABLES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
+    "lora": {
+        "full fine-tune": ("lora_mfunc", {"full": True}),
+        "LoRA": ("lora_mfunc", {}),
+    },
+    "peers": {
+        "PyTorch + PEFT": ("lora_peft", {}),
+        "mfunc": ("lora_mfunc", {}),
+    },
 }
 
 
-def peers(size: dict[str, int], python: str, rounds: int) -> None:
-    """A LoRA step of the same weights, adapter and batch: every contestant in turn, medians."""
-    print(f"\na LoRA step (rank {RANK}) of {words(size)}, AdamW   (median s, mfunc / peer)")
+def steps(part: str, size: dict[str, int], python: str, rounds: int) -> None:
+    """A step of training of the same weights, adapter and batch: all in turn, medians.
+
+    The memory is the peak of each process above what it held when it had only imported.
+    """
     with contextlib.ExitStack() as stack:
         running = {}
-        for name, (module, settings) in CONTESTANTS.items():
-            mine = sys.executable if name == "mfunc" else python
+        for name, (module, settings) in TABLES[part].items():
+            mine = sys.executable if module == "lora_mfunc" else python
             found = stack.enter_context(contestant(mine, module, size, {"rank": RANK, **settings}))
             if found:
                 running[name] = found
-        times, losses = rounds_of(running, rounds + 1)
-    ours = statistics.median(times["mfunc"][1:])
+        done = rounds_of(running, rounds + 1)
+    print(f"\na step of {words(size)}, LoRA of rank {RANK}, AdamW   (median s; peak MB)")
+    print(f"{'':>16} {'step':>8} {'ratio':>6} {'memory':>8} {'ratio':>6}   first call, losses")
+    first = next(iter(running))
+    base = statistics.median(done[first].seconds[1:]), done[first].megabytes
     for name, (_, begun) in running.items():
-        median = statistics.median(times[name][1:])
+        step, memory = statistics.median(done[name].seconds[1:]), done[name].megabytes
         print(
-            f"{name:>16} {median:>8.3f} {ours / median:>6.2f}   first call {begun['first']:5.1f}   "
-            f"loss {begun['loss']:.5f} -> {losses[name]:.5f}"
+            f"{name:>16} {step:>8.3f} {step / base[0]:>6.2f} {memory:>8.0f} "
+            f"{memory / base[1]:>6.2f}   {begun['first']:.1f}, "
+            f"{begun['loss']:.5f} -> {done[name].loss:.5f}"
         )
-    for name in CONTESTANTS.keys() - running.keys():
+    for name in TABLES[part].keys() - running.keys():
         print(f"{name:>16} not installed")
 
 
@@ -213,12 +182,8 @@ def words(size: dict[str, int]) -> str:
 
 
 def main() -> None:
-    """All parts or those asked for; or one measurement that a part asked for."""
+    """Run the parts that are asked for, by default all."""
     sys.path.insert(0, str(Path(__file__).parent))
-    if sys.argv[1:2] == ["one"]:
-        _, size, way, rounds = sys.argv[2:]
-        print(json.dumps(one_lora(json.loads(size), way, int(rounds))))
-        return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[])
     parser.add_argument("--peers-python", default=sys.executable)
@@ -227,10 +192,9 @@ def main() -> None:
     options = parser.parse_args()
     size, parts = TINY if options.tiny else SMOLLM2, options.parts or PARTS
     print(f"{os.cpu_count()} processors")
-    if "lora" in parts:
-        lora(size, options.rounds)
-    if "peers" in parts:
-        peers(size, options.peers_python, options.rounds)
+    for part in TABLES:
+        if part in parts:
+            steps(part, size, options.peers_python, options.rounds)
     if "fit" in parts:
         fit(size, options.rounds)
     if "save" in parts:

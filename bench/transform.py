@@ -86,11 +86,11 @@ def steps(python: str, rounds: int = 15) -> None:
                 found = stack.enter_context(contestant(mine, module, size, settings))
                 if found:
                     running[name] = found
-            times, _ = rounds_of(running, rounds)
-        ours = statistics.median(times["mfunc"][2:])
+            done = rounds_of(running, rounds)
+        ours = statistics.median(done["mfunc"].seconds[2:])
         print(f"\n{title}: loss and gradients   (median s, mfunc / peer)")
         for name, (_, begun) in running.items():
-            median = statistics.median(times[name][2:])
+            median = statistics.median(done[name].seconds[2:])
             said = "   first call {first:5.1f}   loss {loss:.5f}".format(**begun)
             print(f"{name:>16} {median:>8.3f} {ours / median:>6.2f}{said}")
         for name in CONTESTANTS.keys() - running.keys():

@@ -113,7 +113,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--rank", type=int, default=8)
     add("--learning-rate", type=float, default=1e-3)
     add("--answers", type=int, default=3, help="held-out rows that are answered")
-    add("--answer-tokens", type=int, default=200, help="how long an answer may get")
+    add("--answer-tokens", type=int, default=150, help="how long an answer may get")
     add("--output", type=Path, default=Path("runs/smollm2_lora"))
     add("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
