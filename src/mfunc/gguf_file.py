@@ -6,7 +6,8 @@
     the blocks, each array at a multiple of `general.alignment`
 
 The blocks are undone by the package `gguf`. The header is read here: the package's reader takes 20
-times as long for it, and goes on for hours where a length reaches beyond the file.
+times as long for it, and walks through every number that a list is said to have, though the file
+ends before.
 """
 
 from __future__ import annotations
