@@ -14,18 +14,15 @@ import json
 import os
 import resource
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import updates
-from measure import in_turn, run_one
+from measure import contestant, in_turn, rounds_of, run_one
 
 PARTS = ["calls", "updates", "steps", "depth", "memory"]
-PEERS = Path(__file__).parent / "peers"
 SIZES = {
     "4 layers of 256, 4 x 256 tokens": {
         "layers": 4, "hidden": 256, "heads": 4, "kv_heads": 4, "intermediate": 688, "vocab": 2000,
@@ -79,46 +76,21 @@ def add_two(node):  # type: ignore[no-untyped-def]
 # --- a step beside its peers ---
 
 
-@contextlib.contextmanager
-def contestant(python: str, name: str, size: dict[str, int]) -> Iterator[Any]:
-    """A process that steps when it is told to, or `None` where it does not start."""
-    module, settings = CONTESTANTS[name]
-    command = [python, str(PEERS / "serve.py"), module, json.dumps(size), json.dumps(settings)]
-    # Threads that wait must not keep the others from running.
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        text=True, env=environment,
-    )  # fmt: skip
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    try:
-        yield (process, json.loads(line)) if line else None
-    finally:
-        process.kill()
-        process.wait()
-
-
 def steps(python: str, rounds: int = 15) -> None:
     """Value and gradient of a LLaMA: every contestant in turn, medians."""
     for title, size in SIZES.items():
         with contextlib.ExitStack() as stack:
             running = {}
-            for name in CONTESTANTS:
+            for name, (module, settings) in CONTESTANTS.items():
                 mine = sys.executable if "mfunc" in name or "Cell" in name else python
-                found = stack.enter_context(contestant(mine, name, size))
+                found = stack.enter_context(contestant(mine, module, size, settings))
                 if found:
                     running[name] = found
-            times: dict[str, list[float]] = {name: [] for name in running}
-            for _ in range(rounds):
-                for name, (process, _) in running.items():
-                    process.stdin.write("\n")
-                    process.stdin.flush()
-                    times[name].append(float(process.stdout.readline()))
-        ours = statistics.median(times["mfunc"][2:])
+            done = rounds_of(running, rounds)
+        ours = statistics.median(done["mfunc"].seconds[2:])
         print(f"\n{title}: loss and gradients   (median s, mfunc / peer)")
         for name, (_, begun) in running.items():
-            median = statistics.median(times[name][2:])
+            median = statistics.median(done[name].seconds[2:])
             said = "   first call {first:5.1f}   loss {loss:.5f}".format(**begun)
             print(f"{name:>16} {median:>8.3f} {ours / median:>6.2f}{said}")
         for name in CONTESTANTS.keys() - running.keys():
@@ -140,7 +112,7 @@ def depth() -> None:
 
 def one(layers: int, way: str) -> None:
     """One row of the table."""
-    sys.path.insert(0, str(PEERS.parent))
+    sys.path.insert(0, str(Path(__file__).parent))
     import mindspore as ms
     import numpy as np
     from peers.llama_mfunc import config_of, loss_of

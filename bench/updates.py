@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from measure import in_turn, run_one
+from measure import high_water, in_turn, run_one
 
 SIZE = {
     "layers": 12, "hidden": 768, "heads": 12, "kv_heads": 12, "intermediate": 2048, "vocab": 10000,
@@ -137,14 +137,6 @@ def counted(measure: Any) -> Any:
         return measure(params, ids), ids.sum()
 
     return loss
-
-
-def high_water(reset: bool = False) -> float:
-    """The most memory that the process held since the last reset, in MB."""
-    if reset:
-        Path("/proc/self/clear_refs").write_text("5")
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def main() -> None:

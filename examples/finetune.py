@@ -179,16 +179,21 @@ class Dataset:
         return packed
 
     def batches(self, packed: md.Columns, steps: int) -> Iterator[md.Columns]:
-        """Yield `steps` batches; every epoch has another order."""
+        """Yield `steps` batches; every epoch has another order.
+
+        Too few rows for one batch are a smaller one.
+        """
+        size = min(self.preset.batch_size, len(packed["input_ids"]))
+        if not size:
+            raise SystemExit("no row is left to train on: see what was dropped")
         done = epoch = 0
         while done < steps:
             rows = md.shuffle(mf.random.fold_in(mf.random.key(self.seed), epoch))(packed)
-            for batch in md.batch(self.preset.batch_size)(rows):
+            for batch in md.batch(size, drop_remainder=True)(rows):
                 if done == steps:
                     return
-                if len(batch["input_ids"]) == self.preset.batch_size or epoch == done == 0:
-                    done += 1
-                    yield batch
+                done += 1
+                yield batch
             epoch += 1
 
 

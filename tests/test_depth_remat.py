@@ -71,6 +71,26 @@ def test_views_enter_whole():
     assert_close(fast(turned, tensor(2, 4), NUMBERS), fast(params, tensor(2, 4), NUMBERS))
 
 
+def scaled(w, numbers, x):
+    return x @ w * numbers["scale"] + numbers["count"]
+
+
+def test_numbers_that_are_traced_have_no_gradient():
+    """As the scale of a LoRA that is laid outside of the compiled function."""
+
+    def loss(w, numbers, x):
+        return remat_scaled(w, numbers, x).sum()
+
+    remat_scaled = remat(scaled)
+    fast = jit(value_and_grad(loss))
+    for scale in (2.0, 3.0):
+        value, given = fast(tensor(2, 2), {"scale": scale, "count": 1}, Tensor([[1.0, 1.0]]))
+        assert_close(given, Tensor(np.full((2, 2), scale, np.float32)))
+        wanted = scale * tensor(2, 2).asnumpy().sum() + 2
+        np.testing.assert_allclose(float(value), wanted, rtol=1e-6)
+    assert fast.compiles() == 1
+
+
 def test_outside_of_a_graph_it_is_the_function():
     args = layers(1)[0], "bent", tensor(2, 4), NUMBERS
     assert_close(remat(layer)(*args)["y"], layer(*args)["y"])

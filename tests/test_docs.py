@@ -21,6 +21,8 @@ from mfunc.cli import main
 DATA = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"```(python|console)\n(.*?)```\n(?:```text\n(.*?)```\n)?", re.DOTALL)
 COMMAND = re.compile(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
+METRICS = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 PAGE = (ROOT / "docs" / "from_jax.md").read_text(encoding="utf-8")
 
 
@@ -117,3 +119,39 @@ def test_the_data_page_names_every_flag_of_the_pack_document(shared):
     flags = set(re.findall(r"`(--[a-z-]+)`", seed.read_text(encoding="utf-8")))
     assert len(flags) == 12
     assert {flag for flag in flags if f"`{flag}" not in DATA} == set()
+
+
+# --- metrics.md ---
+
+
+def test_the_metrics_page_prints_what_it_says():
+    blocks = list(runs(METRICS))
+    assert len(blocks) == 2
+    for code, said, printed in blocks:
+        assert printed == said, code
+
+
+def test_the_metrics_page_names_every_metric():
+    from mfunc import metrics
+
+    functions = {name for name in metrics.__all__ if name[0].islower()}
+    assert {name for name in functions if f"`{name}`" not in METRICS} == set()
+
+
+# --- training.md: one script, since MindSpore reads the source of what it compiles ---
+
+
+def test_the_training_page_prints_what_it_says(tmp_path):
+    blocks = [(code, said) for _, code, said in BLOCK.findall(TRAINING)]
+    script = tmp_path / "script.py"
+    script.write_text("".join(f"{code}\nprint('-' * 9)\n" for code, _ in blocks), encoding="utf-8")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert len(blocks) == TRAINING.count("```python") > 3
+    assert done.stdout.split("---------\n")[:-1] == [said for _, said in blocks]
+
+
+def test_every_name_of_the_training_page_is_there():
+    names = set(re.findall(r"\bmf\.([a-z_.]+[a-z])", TRAINING))
+    assert len(names) > 10
+    for name in names:
+        pkgutil.resolve_name(f"mfunc.{name}")

@@ -137,6 +137,30 @@ def test_equal_lengths_and_none(tmp_path):
         draw.lengths(tmp_path / "c.png", np.array([], int))
 
 
+# --- the log of a run ---
+
+EVALUATED = np.array([0xC8, 0x55, 0x3D]) / 255
+
+
+def test_the_log_of_a_run_shows_what_was_evaluated(tmp_path):
+    rows = [{"step": n, "loss": 3.0 - n / 10, "running_loss": 9.0} for n in range(1, 9)]
+    plain = draw.training(tmp_path / "new" / "a.png", rows)
+    assert plain == tmp_path / "new" / "a.png"
+    assert pixels_of(plain, LINE) > 100
+    assert pixels_of(plain, EVALUATED) == 0
+    watched = [{**row, **({"eval_loss": 2.5} if row["step"] % 4 == 0 else {})} for row in rows]
+    assert pixels_of(draw.training(tmp_path / "b.png", watched), EVALUATED) > 100
+
+
+def test_losses_that_are_no_numbers_are_left_out(tmp_path):
+    rows = [{"step": 1, "loss": 3.0}, {"step": 3, "loss": 2.0}]
+    holes = [rows[0], {"step": 2, "loss": None}, {"step": 2, "loss": float("nan")}, rows[1]]
+    same = draw.training(tmp_path / "b.png", holes).read_bytes()
+    assert draw.training(tmp_path / "a.png", rows).read_bytes() == same
+    with pytest.raises(ValueError, match=r"draw\.training: no row has a loss"):
+        draw.training(tmp_path / "c.png", [{"step": 1, "loss": None}])
+
+
 # --- without matplotlib ---
 
 
@@ -144,6 +168,7 @@ def test_equal_lengths_and_none(tmp_path):
     "call",
     [
         lambda path: draw.losses(path, {"a": [1.0]}),
+        lambda path: draw.training(path, [{"step": 1, "loss": 1.0}]),
         lambda path: draw.pack(path, np.ones((1, 2), int)),
         lambda path: draw.lengths(path, np.ones(2, int)),
     ],

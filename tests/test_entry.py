@@ -7,6 +7,7 @@ from tests.trees import assert_close, tensor
 
 from mfunc import tree
 from mfunc.entry import build, donation_of, run
+from mfunc.transform import jit
 
 X = {"w": tensor(2, 3), "b": [tensor(3, seed=1)]}
 
@@ -61,3 +62,19 @@ def test_a_home_serves_every_graph_of_the_same_tree():
 def test_nothing_is_donated(argnums):
     graph, _ = graph_of(argnums)
     assert graph.donation is None
+
+
+def _largest(state, x):
+    times = max(1.0, x.shape[0] / 2)
+    return {"z": x * times, "a": {"y": state["y"] + 1.0, "b": state["b"] * times}}
+
+
+def test_the_compiler_asks_twice_with_tuples_for_dicts():
+    """It does after Python's `max`; leaves then come in the order in which they were written."""
+    state = {"y": Tensor([1.0]), "b": Tensor([2.0, 3.0])}
+    seen = jit(_largest)(state, Tensor([1.0, 1.0, 1.0, 1.0]))
+    found = [
+        (path, leaf.asnumpy().tolist())
+        for path, leaf in zip(tree.paths(seen), tree.leaves(seen), strict=True)
+    ]
+    assert found == [("a/b", [4.0, 6.0]), ("a/y", [2.0]), ("z", [2.0] * 4)]

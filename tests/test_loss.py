@@ -122,3 +122,63 @@ def test_halves_are_summed_in_float32(dtype):
     value, count = mean_loss(scores, Tensor(LABELS))
     assert (value.dtype, count.dtype) == (ms.float32, ms.float32)
     np.testing.assert_allclose(float(value), mean, rtol=2e-6)
+
+
+# --- R-Drop ---
+
+
+def rdrop_reference(scores, labels, segments, alpha):
+    """In float64, a token of a pair of rows at a time."""
+    _, trained, mean, _ = reference(scores, labels, segments)
+    apart = []
+    for row, column in np.argwhere(trained[::2]):
+        p, q = np.exp(scores[2 * row : 2 * row + 2, column].astype(np.float64))
+        p, q = p / p.sum(), q / q.sum()
+        apart.append((p * np.log(p / q)).sum() + (q * np.log(q / p)).sum())
+    return mean + alpha / 4 * np.mean(apart)
+
+
+def twice(x):
+    return np.repeat(x, 2, axis=0)
+
+
+def rdrop(scores, labels, segments):
+    return loss.rdrop_loss(scores, labels, segments, alpha=3.0)
+
+
+def test_rdrop_agrees_with_float64_and_its_gradient_with_differences():
+    scores, labels, segments = (
+        np.concatenate([logits(), logits(seed=1)]),
+        twice(LABELS),
+        twice(SEGMENTS),
+    )
+    given = Tensor(labels), Tensor(segments)
+    (value, count), gradient = jit(value_and_grad(rdrop, has_aux=True))(Tensor(scores), *given)
+    wanted = rdrop_reference(scores, labels, segments, 3.0)
+    np.testing.assert_allclose(float(value), wanted, rtol=5e-6)
+    assert float(rdrop(Tensor(scores), *given)[0]) == pytest.approx(float(value), rel=1e-6)
+    trained = reference(scores, labels, segments)[1]
+    assert float(count) == trained.sum()
+    assert not gradient.asnumpy()[trained == 0].any()
+    for place in [(*at, v) for at in np.argwhere(trained)[::3] for v in (0, 7)]:
+        step = np.zeros(scores.shape)
+        step[tuple(place)] = 1e-5
+        up, down = (rdrop_reference(scores + x, labels, segments, 3.0) for x in (step, -step))
+        assert gradient.asnumpy()[tuple(place)] == pytest.approx((up - down) / 2e-5, abs=2e-6)
+
+
+def test_rdrop_of_equal_rows_is_the_plain_loss():
+    scores, labels = Tensor(twice(logits(100.0))), Tensor(twice(LABELS))
+    one, other = loss.rdrop_loss(scores, labels), mean_loss(scores, labels)
+    assert [float(x) for x in one] == [float(x) for x in other]
+    nothing = Tensor(np.full_like(twice(LABELS), -100))
+    assert [float(x) for x in loss.rdrop_loss(scores, nothing)] == [0.0, 0.0]
+
+
+def test_rdrop_refuses_what_cannot_be():
+    scores, labels = Tensor(logits()), Tensor(LABELS)
+    for fn in (loss.rdrop_loss, jit(loss.rdrop_loss)):
+        with pytest.raises(ValueError, match=r"^rdrop_loss: 3 rows; rows 2 i and 2 i \+ 1 are one"):
+            fn(scores, labels)
+    with pytest.raises(ValueError, match=r"rdrop_loss: alpha=-1; it must be at least 0"):
+        loss.rdrop_loss(scores, labels, alpha=-1)

@@ -79,6 +79,23 @@ def test_the_command_that_packs_runs(users_files, monkeypatch, capsys):
     assert len(list((users_files / "finetune_dataset").glob("alpaca_packed_*.bin"))) == 3
 
 
+def test_the_recipe_and_its_commands_run(users_files, monkeypatch, capsys):
+    (text,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    (users_files / "run.toml").write_text(text)
+    monkeypatch.chdir(users_files)
+    lines = re.findall(r"^ +mfunc ((?:train|eval|adapter) .*)$", README, re.MULTILINE)
+    assert [line.split()[0] for line in lines] == ["train", "eval", "adapter"]
+    quick = ["--set", "train.steps=2", "--set", "train.batch_size=2", "--set", "log.progress=false"]
+    for line in lines:
+        capsys.readouterr()
+        assert main([*shlex.split(line), *([] if "merge" in line else quick)]) == 0
+        if line.startswith("eval"):
+            assert json.loads(capsys.readouterr().out)["step"] == 2
+    before, after = (mf.from_pretrained(users_files / f"my-llama{end}") for end in ("", "-first"))
+    assert before.config == after.config
+    assert (before.params["layers"][0]["q"] != after.params["layers"][0]["q"]).any()
+
+
 @pytest.mark.parametrize(
     "target", sorted(set(re.findall(r"^ +make (\w[\w-]*)", README, re.MULTILINE)))
 )

@@ -34,9 +34,20 @@ LAYERS = (
         "transform",
         "products",
     ),
-    ("loss", "optim", "schedule", "metrics", "checkpoint", "nn", "parallel"),
+    (
+        "loss",
+        "optim",
+        "schedule",
+        "metrics",
+        "checkpoint",
+        "draw",
+        "gguf_file",
+        "nn",
+        "parallel",
+    ),
     ("adapt", "generation", "train"),
-    ("auto", "draw", "pipeline"),
+    ("auto", "pipeline"),
+    ("recipe",),
     ("cli",),
     ("__init__",),
 )
@@ -188,9 +199,11 @@ def test_every_source_has_its_test(path):
     assert twin.is_file(), f"{name_of(path)} has no {name_of(twin)}"
 
 
-def test_importing_data_loads_nothing_heavy():
+@pytest.mark.parametrize("part", ["data", "metrics"])
+def test_importing_loads_nothing_heavy(part):
     heavy = {"mindspore", "matplotlib", "pyarrow", "tokenizers", "torch", "backports.zstd"}
-    code = f"import sys, mfunc.data; print(sorted({heavy} & set(sys.modules)))"
+    heavy |= {"nltk", "rouge_score", "sacrebleu", "seqeval", "sklearn", "scipy"}
+    code = f"import sys, mfunc.{part}; print(sorted({heavy} & set(sys.modules)))"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False

@@ -18,7 +18,7 @@ def config_of(size: dict[str, int]) -> llama.Config:
         vocab_size=size["vocab"], hidden_size=size["hidden"],
         intermediate_size=size["intermediate"], num_hidden_layers=size["layers"],
         num_attention_heads=size["heads"], num_key_value_heads=size["kv_heads"],
-        rms_norm_eps=RMS_EPS, rope_theta=ROPE_THETA,
+        rms_norm_eps=RMS_EPS, rope_theta=ROPE_THETA, tie_word_embeddings=bool(size.get("tied")),
     )  # fmt: skip
 
 

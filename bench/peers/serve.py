@@ -1,4 +1,4 @@
-"""A contestant in a process of its own: one step for each line of input, its seconds as output.
+"""A contestant in a process of its own: a step a line of input; output: seconds, loss, peak MB.
 
 python bench/peers/serve.py llama_jax '{"layers": 4, ...}' [settings of make, as JSON]
 """
@@ -15,9 +15,12 @@ from pathlib import Path
 def main() -> None:
     """Make the step, then serve."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from measure import high_water
+
     name, size, *settings = sys.argv[1:]
     began = time.perf_counter()
     make = importlib.import_module(f"peers.{name}").make
+    held = high_water(reset=True)
     step = make(json.loads(size), 0, **(json.loads(settings[0]) if settings else {}))
     imported = time.perf_counter()
     loss = step()
@@ -25,8 +28,8 @@ def main() -> None:
     print(json.dumps({"loss": loss, "first": first, "made": imported - began}), flush=True)
     for _ in sys.stdin:
         began = time.perf_counter()
-        step()
-        print(time.perf_counter() - began, flush=True)
+        loss = step()
+        print(time.perf_counter() - began, loss, high_water() - held, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The weights and the data that every peer starts from, so that their losses must agree.
 
 A size is `{"layers", "hidden", "heads", "kv_heads", "intermediate", "vocab", "batch", "seq"}`.
-Names and shapes ([out, in]) are those of a Hugging Face LLaMA with an untied head.
+Names and shapes ([out, in]) are those of a Hugging Face LLaMA, whose head is not tied unless the
+size says `"tied": 1`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ def shapes(size: dict[str, int]) -> dict[str, tuple[int, ...]]:
         for name, shape in layer.items()
     }
     table = (size["vocab"], hidden)
-    ends = {"model.norm.weight": (hidden,), "lm_head.weight": table}
+    ends: dict[str, tuple[int, ...]] = {"model.norm.weight": (hidden,)}
+    if not size.get("tied"):
+        ends["lm_head.weight"] = table
     return {"model.embed_tokens.weight": table, **layers, **ends}
 
 
@@ -58,3 +61,15 @@ def rotary(size: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
     frequencies = ROPE_THETA ** (-np.arange(0, dim, 2) / dim)
     angles = np.outer(np.arange(size["seq"]), np.tile(frequencies, 2))
     return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+
+
+def adapter(size: dict[str, int], rank: int, seed: int) -> dict[str, np.ndarray]:
+    """float32 LoRA beside every projection: A [rank, in] 0.02 x normal, B [out, rank] zero."""
+    rng = np.random.default_rng((seed, 2))
+    pairs = {}
+    for name, shape in shapes(size).items():
+        if "_proj" in name:
+            rows = 0.02 * rng.standard_normal((rank, shape[1]))
+            pairs[name.replace(".weight", ".lora_A")] = rows.astype(np.float32)
+            pairs[name.replace(".weight", ".lora_B")] = np.zeros((shape[0], rank), np.float32)
+    return pairs

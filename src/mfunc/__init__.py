@@ -17,6 +17,7 @@ from typing import Any
 os.environ.setdefault("GLOG_v", "4")
 
 _NAMES = {
+    "Checkpointer": "checkpoint",
     "Dim": "dynamic",
     "Optimizer": "optim",
     "Pretrained": "auto",
@@ -46,9 +47,9 @@ _NAMES = {
 }
 _MODULES = (
     "adapt", "auto", "batching", "checkpoint", "cli", "custom", "data", "depth", "donation", "draw",
-    "dynamic", "entry", "explain", "forms", "generation", "gradient", "loss", "nn", "optim",
-    "products", "purity", "random", "schedule", "spec", "staging", "train",
-    "transform", "tree", "tree_forms", "vector",
+    "dynamic", "entry", "explain", "forms", "generation", "gguf_file", "gradient", "loss",
+    "metrics", "nn", "optim", "products", "purity", "random", "recipe", "schedule", "spec",
+    "staging", "train", "transform", "tree", "tree_forms", "vector",
 )  # fmt: skip
 
 __all__ = [*_NAMES, *_MODULES]

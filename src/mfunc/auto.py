@@ -3,6 +3,8 @@
 config.json
 model.safetensors, or shards with model.safetensors.index.json
 tokenizer.model or tokenizer.json
+
+A GGUF file is read too: all of these in one.
 """
 
 from __future__ import annotations
@@ -13,15 +15,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from mfunc import checkpoint
-from mfunc.data import load_tokenizer
+from mfunc import checkpoint, gguf_file
+from mfunc.data import gguf_tokenizer, load_tokenizer
 from mfunc.nn import llama
 from mfunc.nn.names import llama as llama_names
+from mfunc.nn.names import llama_gguf
 from mfunc.tree import Tree
 
 # model_type of config.json -> the family and its names.
 TOKENIZERS = ("tokenizer.model", "tokenizer.json")
 FAMILIES: dict[str, tuple[ModuleType, ModuleType]] = {"llama": (llama, llama_names)}
+# general.architecture of a GGUF file -> the same.
+ARCHITECTURES: dict[str, tuple[ModuleType, ModuleType]] = {"llama": (llama, llama_gguf)}
 
 
 class Pretrained(NamedTuple):
@@ -41,20 +46,27 @@ class Pretrained(NamedTuple):
 
 
 def from_pretrained(folder: str | os.PathLike[str]) -> Pretrained:
-    """Read a model in Hugging Face's layout.
+    """Read a model in Hugging Face's layout, or from a GGUF file.
 
     Args:
-      folder: holds `config.json`, the weights as safetensors, and usually a tokenizer.
+      folder: holds `config.json`, the weights as safetensors, and usually a tokenizer. Or a file
+        `*.gguf`, which needs the extras `gguf` and `hf`.
 
     Returns:
-      Model, config, params and tokenizer; bfloat16 and float16 weights come as float32.
+      Model, config, params and tokenizer; bfloat16, float16 and quantised weights come as float32.
 
     Raises:
+      ImportError: an extra is missing.
       FileNotFoundError: the folder, its config or its weights are missing.
       ValueError: the family or a key of the config is unknown; tensors are missing, unexpected or
-        misshapen; or the tokenizer has more tokens than the model.
+        misshapen; the tokenizer is of an unknown kind, or has more tokens than the model.
+
+    Laws:
+      What a GGUF file gives, saved by `save_pretrained`, is read back to the bit.
     """
     root = Path(folder)
+    if root.suffix == ".gguf":
+        return _from_gguf(root)
     settings = _settings(root / "config.json")
     model, names = _family(settings, root)
     config = names.from_hf(settings, str(root / "config.json"))
@@ -66,6 +78,39 @@ def from_pretrained(folder: str | os.PathLike[str]) -> Pretrained:
     tokenizer = _tokenizer(root)
     check_vocabulary(tokenizer, config, str(root))
     return Pretrained(model, config, params, tokenizer)
+
+
+def _from_gguf(path: Path) -> Pretrained:
+    """Read all of a model from one file."""
+    found = gguf_file.read_gguf(path)
+    _check_general(found.metadata, path)
+    model, names = ARCHITECTURES[found.metadata["general.architecture"]]
+    arrays = {
+        name: gguf_file.numbers(blocks, f"{path}: {name}") for name, blocks in found.arrays.items()
+    }
+    config = names.from_gguf(found.metadata, arrays, str(path))
+    params = checkpoint.from_names(
+        names.to_halves(arrays, config), names.names(config), model.specs(config), str(path)
+    )
+    tokenizer = gguf_tokenizer(found.metadata, str(path))
+    check_vocabulary(tokenizer, config, str(path))
+    return Pretrained(model, config, params, tokenizer)
+
+
+def _check_general(metadata: dict[str, Any], path: Path) -> None:
+    """Refuse other architectures, and files that are not a whole model."""
+    kind = metadata.get("general.architecture")
+    if kind not in ARCHITECTURES:
+        raise ValueError(
+            f"{path}: general.architecture is {kind!r}; known are {', '.join(ARCHITECTURES)}"
+        )
+    if metadata.get("general.type", "model") != "model":
+        raise ValueError(f"{path}: holds a {metadata['general.type']!r}, not a 'model'")
+    if metadata.get("split.count", 1) != 1:
+        raise ValueError(
+            f"{path}: is one of {metadata['split.count']} parts; join them with llama.cpp's "
+            "llama-gguf-split --merge"
+        )
 
 
 def check_vocabulary(tokenizer: Any, config: Any, where: str) -> None:
@@ -140,17 +185,32 @@ def save_pretrained(folder: str | os.PathLike[str], pretrained: Pretrained) -> N
     text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
     checkpoint.write_whole(root / "config.json", text.encode())
     if pretrained.tokenizer is not None:
-        name = "tokenizer.model" if hasattr(pretrained.tokenizer, "model") else "tokenizer.json"
-        content = (
-            getattr(pretrained.tokenizer, "model", None)
-            or Path(pretrained.tokenizer.path).read_bytes()
-        )
-        checkpoint.write_whole(root / name, content)
-        named = {f"{role}_token": token for role, token in pretrained.tokenizer.roles.items()}
-        text = json.dumps(named, indent=2, ensure_ascii=False) + "\n"
-        checkpoint.write_whole(root / "tokenizer_config.json", text.encode())
-        for other in {*TOKENIZERS} - {name}:  # of a model that was saved here before
-            (root / other).unlink(missing_ok=True)
+        _save_tokenizer(root, pretrained.tokenizer)
+
+
+def _save_tokenizer(root: Path, tokenizer: Any) -> None:
+    """Write a tokenizer's file, and beside it what that does not say."""
+    name = "tokenizer.model" if hasattr(tokenizer, "model") else "tokenizer.json"
+    content = tokenizer.model if hasattr(tokenizer, "model") else tokenizer.content
+    checkpoint.write_whole(root / name, content)
+    said = {f"{role}_token": token for role, token in tokenizer.roles.items()}
+    template = getattr(tokenizer, "chat_template", None)
+    if template is not None:
+        said["chat_template"] = template
+        (root / "chat_template.jinja").unlink(missing_ok=True)  # which would be read instead
+    text = json.dumps(said, indent=2, ensure_ascii=False) + "\n"
+    checkpoint.write_whole(root / "tokenizer_config.json", text.encode())
+    for other in {*TOKENIZERS} - {name}:  # of a model that was saved here before
+        (root / other).unlink(missing_ok=True)
+
+
+def names_of(pretrained: Pretrained) -> dict[str, tuple[str, bool]]:
+    """Return our paths -> (name in Hugging Face's files, transposed), as `adapt.peft` takes them.
+
+    Raises:
+      ValueError: the family has no names of Hugging Face.
+    """
+    return _names(pretrained.model).names(pretrained.config)
 
 
 def _names(model: ModuleType) -> ModuleType:

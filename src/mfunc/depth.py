@@ -131,7 +131,7 @@ def _write_remat(fn: Function, patterns: list[Pattern], kinds: list[Any]) -> Fun
         + "".join([f"        {name} = depend({name}, d)\n" for name in leaves])
         + f"        grads = grad(paired, {tuple(range(len(floats)))})"
         f"({listed([*floats, *rest, 'd'])})\n"
-        f"        return ({listed([*_gradients(leaves, floats), ''])})\n"
+        f"        return ({listed([*_gradients(leaves, kinds, floats), ''])})\n"
         "cell = Remat()\n"
         f"def call(args):\n{passed.lines}"
         f"    out = cell({listed(passed.slots)})\n"
@@ -144,9 +144,11 @@ def _write_remat(fn: Function, patterns: list[Pattern], kinds: list[Any]) -> Fun
     )  # fmt: skip
 
 
-def _gradients(leaves: list[str], floats: list[str]) -> list[str]:
+def _gradients(leaves: list[str], kinds: list[Any], floats: list[str]) -> list[str]:
     """Return the text of the gradient of each leaf; MindSpore gives a single one bare."""
     given = {name: "grads" if len(floats) == 1 else f"grads[{i}]" for i, name in enumerate(floats)}
+    # A number that is traced is no tensor, and has no zeros.
+    given |= {name: "0" for name, kind in zip(leaves, kinds, strict=True) if isinstance(kind, str)}
     return [given.get(name, f"zeros_like({name})") for name in leaves]
 
 

@@ -12,16 +12,20 @@ import numpy as np
 from mfunc.data.packing.mask import segment_mask
 
 
-def _pyplot() -> Any:
-    """Import matplotlib without a screen."""
+def pyplot() -> Any:
+    """Import matplotlib without a screen.
+
+    Raises:
+      ImportError: the extra `plot` is not installed.
+    """
     try:
         import matplotlib as mpl
     except ImportError as error:
         raise ImportError("mfunc.draw needs the extra `plot`: pip install 'mfunc[plot]'") from error
     mpl.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot as module
 
-    return pyplot
+    return module
 
 
 def losses(
@@ -50,7 +54,7 @@ def losses(
     """
     if not curves or not all(len(values) for values in curves.values()):
         raise ValueError("draw.losses: every curve needs at least one step")
-    figure, axes = _pyplot().subplots(
+    figure, axes = pyplot().subplots(
         1, len(curves), figsize=(5 * len(curves), 3.4), squeeze=False, layout="constrained"
     )
     for axis, (name, values) in zip(axes[0], curves.items(), strict=True):
@@ -62,6 +66,51 @@ def losses(
     axes[0][0].set_ylabel("nats a token")
     figure.suptitle(title)
     return _save(figure, path)
+
+
+def training(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Draw the log of a run: the loss of each step, its running mean, and what was evaluated.
+
+    Args:
+      path: the PNG to write; its folder is made when it is missing.
+      rows: metrics with `step` and `loss`, as `mf.train.read_log` reads them; others whose names
+        end in `_loss` are drawn where they are there. `None` and NaN are left out.
+
+    Returns:
+      The path.
+
+    Raises:
+      ImportError: the extra `plot` is not installed.
+      ValueError: no row has a loss.
+
+    Example:
+      >>> import tempfile
+      >>> rows = [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0, "eval_loss": 2.5}]
+      >>> training(Path(tempfile.mkdtemp()) / "loss.png", rows).name
+      'loss.png'
+    """
+    steps, losses = _column(rows, "loss")
+    if not steps:
+        raise ValueError("draw.training: no row has a loss")
+    figure, axis = pyplot().subplots(figsize=(7, 4), layout="constrained")
+    axis.set_prop_cycle(color=["#c8553d", "#588157", "#8d6a9f", "#b08968"])
+    axis.plot(steps, losses, ".", color="#9db8d2", markersize=3)
+    axis.plot(steps, _running_mean(losses), color="#1f4e79", linewidth=1.8, label="loss")
+    measured = sorted({key for row in rows for key in row if key.endswith("_loss")})
+    for name in measured:
+        if name != "running_loss":
+            axis.plot(*_column(rows, name), "o-", markersize=4, linewidth=1.2, label=name)
+    axis.set(title="training loss", xlabel="step", ylabel="nats a token", ylim=(0, None))
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False)
+    return _save(figure, path)
+
+
+def _column(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[list[int], list[float]]:
+    """Return the steps at which a metric is a number, and its values."""
+    pairs = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+    finite = [(step, value) for step, value in pairs if np.isfinite(value)]
+    return [step for step, _ in finite], [value for _, value in finite]
 
 
 def _running_mean(values: Sequence[float], share: float = 0.95) -> list[float]:
@@ -104,7 +153,7 @@ def lengths(
     """
     if not len(lengths):
         raise ValueError("draw.lengths: there is no sample")
-    figure, axis = _pyplot().subplots(figsize=(9, 4.2), layout="constrained")
+    figure, axis = pyplot().subplots(figsize=(9, 4.2), layout="constrained")
     edge, bins = _range(lengths)
     axis.hist(lengths[lengths <= edge], bins, color="#9db8d2", label="tokens")
     if trained is not None:
@@ -181,8 +230,7 @@ def pack(
         raise ValueError(
             f"draw.pack: segment_ids has shape {segment_ids.shape}; it must be [rows, S]"
         )
-    pyplot = _pyplot()
-    figure, (left, right) = pyplot.subplots(
+    figure, (left, right) = pyplot().subplots(
         1, 2, figsize=(12, 5), width_ratios=(1.4, 1), layout="constrained"
     )
     shown = segment_ids[:rows]
@@ -210,7 +258,7 @@ def pack(
 
 def _colours(segment_ids: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
     """Return RGB [R, S, 3]: neighbours differ, padding is white, untrained tokens are pale."""
-    palette = np.array(_pyplot().get_cmap("tab10").colors)
+    palette = np.array(pyplot().get_cmap("tab10").colors)
     colours = palette[(segment_ids - 1) % len(palette)]
     if labels is not None:
         pale = (labels == -100)[..., None]
@@ -222,5 +270,5 @@ def _save(figure: Any, path: str | os.PathLike[str]) -> Path:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target, dpi=120)
-    _pyplot().close(figure)
+    pyplot().close(figure)
     return target

@@ -190,18 +190,26 @@ def _result_stage(graph: Graph, structure: tree.Structure, name: str) -> Stage:
         result = seen[0]
         first.append(result)
         graph.structures.append(tree.flatten(result.pattern)[1])
+        # After a kernel that writes in place, or Python's own functions, the compiler asks again,
+        # with tuples for dicts.
+        again = graph.structures[0] != graph.structures[-1]
+        result = first[0] if again else result
         if donated is None:
-            return staging.unchanged if result.pattern is SLOT else tree_forms.write_leaves(seen)
-        reached = staging.opened(result.pattern, "out")
-        if graph.structures[0] != graph.structures[-1]:
-            # After a kernel that writes in place the compiler asks again, with tuples for dicts.
-            result, reached = first[0], staging.opened(first[0].pattern, "out", as_tuples=True)
+            return _leaves_of(result, again)
+        reached = staging.opened(result.pattern, "out", as_tuples=again)
         paths = tree.structure_paths(structure)
         own = [paths[j] for j in donated.places]
         graph.destinations.append(donation.places(donated.home, result, own, name))
         return donation.write_finish(donated.home, result, reached, graph.destinations[-1])
 
     return Stage(write_leaves)
+
+
+def _leaves_of(result: Seen, as_tuples: bool) -> Function:
+    """Return what takes the result of a graph apart."""
+    if result.pattern is SLOT:
+        return staging.unchanged
+    return tree_forms.write_leaves([result], as_tuples=as_tuples)
 
 
 def run(

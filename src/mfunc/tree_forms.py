@@ -27,9 +27,9 @@ def _write_map(args: list[Seen]) -> Callable[..., Any]:
     return _written("mapped", f"def mapped(fn, trees):\n{whole.lines}    return {result}")
 
 
-def write_leaves(args: list[Seen]) -> Callable[..., Any]:
-    """Write `taken(node)`: the tuple of its leaves."""
-    found = staging.opened(args[0].pattern, "node")
+def write_leaves(args: list[Seen], *, as_tuples: bool = False) -> Callable[..., Any]:
+    """Write `taken(node)`: the tuple of its leaves; `as_tuples` as `staging.opened`."""
+    found = staging.opened(args[0].pattern, "node", as_tuples=as_tuples)
     text = f"def taken(node):\n{found.lines}    return ({listed([*found.every, ''])})"
     return _written("taken", text)
 

@@ -11,7 +11,9 @@ from tests.conftest import ROOT
 
 RUNS = {
     "pack.py": (["--rows", "300", "--seq-length", "256"], "tightest"),
+    "checkpoint.py": (["--megabytes", "1", "--rounds", "1"], "save, checksummed"),
     "words.py": (["--rounds", "1"], "words, warm"),
+    "train.py": (["fit", "save", "--tiny", "--rounds", "1"], "of the disk's speed"),
 }
 
 
@@ -22,6 +24,15 @@ def test_it_prints_its_table(script):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert line in done.stdout
+
+
+@pytest.mark.slow
+def test_training_beside_the_full_fine_tune_and_its_peers(tmp_path):
+    command = [sys.executable, str(ROOT / "bench/train.py"), "lora", "peers", "--tiny"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "full fine-tune" in done.stdout
+    assert "PyTorch + PEFT" in done.stdout  # or that it is not installed
 
 
 def test_no_script_is_forgotten():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import attrs
+import numpy as np
 import pytest
 
 import finetune
@@ -163,3 +165,12 @@ def test_batches_come_in_another_order_each_epoch():
     assert sorted(seen[:8]) == sorted(seen[8:]) == list(range(8))
     assert seen[:8] != seen[8:]
     assert seen == [int(batch["input_ids"][0][0]) for batch in dataset.batches(rows, 16)]
+
+
+def test_fewer_rows_than_a_batch_end_too():
+    preset = attrs.evolve(finetune_settings.PRESETS["tiny"], batch_size=4)
+    dataset = finetune.Dataset(tokenizer=None, template=None, preset=preset, seed=0)
+    batches = list(dataset.batches({"input_ids": np.arange(6).reshape(3, 2)}, 5))
+    assert [len(batch["input_ids"]) for batch in batches] == [3] * 5
+    with pytest.raises(SystemExit, match="no row is left to train on"):
+        next(dataset.batches({"input_ids": np.zeros((0, 2))}, 5))

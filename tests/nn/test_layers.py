@@ -21,7 +21,7 @@ def test_linear():
 
 
 def both_ways(x, w, a, b):
-    beside = layers.linear(x, (w, a, b, 0.5))
+    beside = layers.linear(x, {"weight": w, "a": a, "b": b, "scale": 0.5})
     merged = layers.linear(x, w + 0.5 * (a @ b))
     return (beside * beside).sum(), (beside, merged)
 

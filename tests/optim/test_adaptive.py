@@ -6,7 +6,7 @@ import pytest
 from tests.optim.problem import PARAMS, arrays, tensors
 
 from mfunc import tree
-from mfunc.optim import adamw, chain, clip_by_global_norm, sgd
+from mfunc.optim import adam, adamw, chain, clip_by_global_norm, lamb, sgd
 
 
 def test_half_precision_parameters_move_as_far_as_the_states_say():
@@ -45,8 +45,12 @@ def test_a_nested_tree_keeps_its_places():
     [
         (lambda: adamw(1.0, b1=1.0), r"adamw: b1=1.0; it must be from 0 to below 1"),
         (lambda: adamw(1.0, b2=-0.1), r"adamw: b2=-0.1; it must be from 0 to below 1"),
-        (lambda: adamw(1.0, eps=-1e-8), r"adamw: eps=-1e-08; it must not be negative"),
-        (lambda: adamw(1.0, weight_decay=-0.1), r"adamw: weight_decay=-0.1; it must not be neg"),
+        (lambda: adamw(1.0, eps=-1e-8), r"adamw: eps=-1e-08; it must be finite and not"),
+        (lambda: adamw(1.0, weight_decay=-0.1), r"adamw: weight_decay=-0.1; it must be fin"),
+        (lambda: adam(1.0, b1=1.0), r"adam: b1=1.0; it must be from 0 to below 1"),
+        (lambda: lamb(1.0, eps=-1.0), r"lamb: eps=-1.0; it must be finite and not negative"),
+        (lambda: adamw(float("inf")), r"adamw: learning_rate=inf; it must be finite"),
+        (lambda: adamw(1.0, mask="v").init(PARAMS), r"adamw: pattern 'v' matches no parameter"),
     ],
 )
 def test_settings_out_of_range(make, message):

@@ -6,7 +6,7 @@ import pytest
 from tests.optim.problem import GOLDEN, GRADS, same_bits, tensors
 
 from mfunc import tree
-from mfunc.optim import clip_by_global_norm, global_norm
+from mfunc.optim import clip_by_global_norm, clip_by_value, global_norm
 
 
 @pytest.mark.parametrize("case", ["above", "below", "equal", "zero", "large", "small"])
@@ -40,11 +40,27 @@ def test_nothing_is_added_to_the_norm():
     np.testing.assert_allclose(clipped["w"].asnumpy(), [6e-7, 8e-7], rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [ms.float32, ms.float16])
+def test_values_beyond_the_limit_are_cut_and_others_stay_to_the_bit(dtype):
+    grads = {"w": ms.Tensor([-3.0, -0.25, -0.0, 0.2, 0.25, np.inf, -np.inf, np.nan], dtype)}
+    clipped, state = clip_by_value(0.25).update(grads, {}, grads)
+    assert (state, clipped["w"].dtype) == ({}, dtype)
+    wanted = grads["w"].asnumpy().copy()
+    wanted[[0, 5, 6]] = -0.25, 0.25, -0.25
+    np.testing.assert_array_equal(clipped["w"].asnumpy(), wanted)
+    assert np.signbit(clipped["w"].asnumpy()[2])
+
+
+def test_the_norm_of_nothing_is_0():
+    assert float(global_norm({"a": None})) == 0.0
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: clip_by_global_norm(0.0), r"clip_by_global_norm: limit=0.0; it must be positive"),
         (lambda: clip_by_global_norm(float("nan")), r"limit=nan; it must be positive"),
+        (lambda: clip_by_value(-1.0), r"clip_by_value: limit=-1.0; it must be positive"),
     ],
 )
 def test_settings_out_of_range(make, message):

@@ -21,12 +21,14 @@ from mfunc.data.dialogue.map_functions import sft
 from mfunc.data.dialogue.messages import Call, Message
 from mfunc.data.dialogue.template import Piece, Template, render
 from mfunc.data.dialogue.templates import TEMPLATES
+from mfunc.data.epoch_batches import count_batches, epochs
 from mfunc.data.packing.buckets import BatchPlan, batch_by_length, length_batches
 from mfunc.data.packing.cut import infer_max_len, infer_seqlen, truncate
 from mfunc.data.packing.mask import actual_seq_len, position_ids, segment_mask, zigzag_mask
-from mfunc.data.packing.pack import pack, rows, unpack
+from mfunc.data.packing.pack import pack, unpack
 from mfunc.data.packing.pad import pad_to_divisor
 from mfunc.data.packing.plan import Plan, pack_plan
+from mfunc.data.packing.steps import rows
 from mfunc.data.packing.token_blocks import blocks
 from mfunc.data.ragged import Ragged
 from mfunc.data.sources.corpora import ag_news, squad, wikitext
@@ -34,7 +36,9 @@ from mfunc.data.sources.fields import MapKeys, map_keys
 from mfunc.data.sources.read import read
 from mfunc.data.storage import indexed, mindrecord
 from mfunc.data.storage.cache import cache_key, cached
+from mfunc.data.storage.identity import fingerprint
 from mfunc.data.storage.json_file import write
+from mfunc.data.tokens.gguf_tokenizers import gguf_tokenizer
 from mfunc.data.tokens.hf_tokenizers import HFTokenizer, hf_tokenizer
 from mfunc.data.tokens.tokenize import tokenize
 from mfunc.data.tokens.tokenizer_files import load_tokenizer
@@ -77,8 +81,12 @@ __all__ = [
     "compose",
     "concat",
     "conversations",
+    "count_batches",
     "counted",
     "diff",
+    "epochs",
+    "fingerprint",
+    "gguf_tokenizer",
     "hf_template",
     "hf_tokenizer",
     "indexed",

@@ -39,11 +39,18 @@ def shuffle(key_or_seed: Any) -> Apply:
     key = philox_key("shuffle", "key_or_seed", key_or_seed)
 
     def apply(columns: Columns) -> Columns:
-        # Raw bits and a stable sort: NumPy fixes these for ever, its Generator methods it does not.
-        bits = np.random.Philox(key=key).random_raw(num_rows("shuffle", columns))
-        return take_rows(columns, np.argsort(bits, kind="stable"))
+        random = np.random.Philox(key=key)
+        return take_rows(columns, random_order(random, num_rows("shuffle", columns)))
 
     return apply
+
+
+def random_order(random: np.random.Philox, rows: int) -> np.ndarray:
+    """Numbers of rows in random order, the same for ever.
+
+    Raw bits and a stable sort: these NumPy fixes, the methods of its Generator it does not.
+    """
+    return np.argsort(random.random_raw(rows), kind="stable")
 
 
 @transform

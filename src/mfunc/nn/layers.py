@@ -3,8 +3,12 @@
 Shapes: B rows, S positions, N = B * S tokens, D model width. Activations in a model are [N, D]: the
 compiler's two-dimensional products are the fast ones (`docs/mindspore.md`).
 
-A weight is a Tensor [in, out], or a tuple (W, A, B, s) that stands for W + s A B and is never
-multiplied out: what `adapt.lora` puts in the place of a weight.
+A weight is a Tensor [in, out], or a dict that stands for W + s A B and is never multiplied out:
+what `adapt.lora` puts in the place of a weight.
+
+    {"weight": W, "a": A, "b": B, "scale": s}
+    "magnitude": m [out]        the columns are scaled to these norms (DoRA)
+    "key": uint32 [2], "rate"   what meets A is dropped out (in DoRA, what meets W and A)
 """
 
 from __future__ import annotations
@@ -12,8 +16,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from mindspore import Tensor
+from mindspore import Tensor, ops
 from mindspore.ops import operations as P
+
+from mfunc.nn.dropping import dropout
 
 Weight = Any
 
@@ -28,20 +34,48 @@ def linear(x: Tensor, weight: Weight) -> Tensor:
 
     Args:
       x: [N, in].
-      weight: [in, out], or (W [in, out], A [in, r], B [r, out], s) with a number s.
+      weight: [in, out]; or a dict of "weight" [in, out], "a" [in, r], "b" [r, out], a number
+        "scale", and what else the head of this file names.
 
     Returns:
       [N, out].
 
     Example:
       >>> x, w = Tensor(np.float32([[1, 2]])), Tensor(np.float32([[3], [4]]))
-      >>> float(linear(x, w)), float(linear(x, (w, w, Tensor(np.float32([[1]])), 2.0)))
+      >>> laid = {"weight": w, "a": w, "b": Tensor(np.float32([[1]])), "scale": 2.0}
+      >>> float(linear(x, w)), float(linear(x, laid))
       (11.0, 33.0)
+
+    Source:
+      Hu et al. 2021, section 4.1; Liu et al. 2024 (DoRA), equation 5 and section 4.3, with dropout
+      where PEFT 0.21 has it.
     """
-    if isinstance(weight, tuple):
-        base, down, up, scale = weight
-        return P.MatMul()(x, base) + P.MatMul()(P.MatMul()(x, down) * scale, up)
-    return P.MatMul()(x, weight)
+    if not isinstance(weight, dict):
+        return P.MatMul()(x, weight)
+    dropped = dropout(x, weight["key"], weight["rate"]) if "key" in weight else x
+    whole = P.MatMul()(x, weight["weight"])
+    more = P.MatMul()(P.MatMul()(dropped, weight["a"]) * weight["scale"], weight["b"])
+    if "magnitude" not in weight:
+        return whole + more
+    norm = column_norm(weight["weight"], weight["a"], weight["b"], weight["scale"])
+    factor = (weight["magnitude"] / norm).reshape((1, -1))
+    if "key" not in weight:
+        return (whole + more) * factor
+    partial = P.MatMul()(dropped, weight["weight"])
+    return whole + ((partial + more) * factor - partial)
+
+
+def column_norm(weight: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
+    """Return the norms of the columns of W + s A B, through which no gradient flows: [out].
+
+    Example:
+      >>> one, zero = Tensor(np.float32([[3], [4]])), Tensor(np.float32([[0]]))
+      >>> column_norm(one, one, zero, 1.0).asnumpy()
+      array([5.], dtype=float32)
+    """
+    moved = ops.stop_gradient(weight + P.MatMul()(a, b) * scale)
+    ones = Tensor(np.ones((1, weight.shape[0]), np.float32)).astype(weight.dtype)
+    return P.Sqrt()(P.MatMul()(ones, moved * moved)).reshape((-1,))
 
 
 def embed(table: Tensor, input_ids: Tensor) -> Tensor:
@@ -54,10 +88,18 @@ def embed(table: Tensor, input_ids: Tensor) -> Tensor:
     Returns:
       [B * S, D].
 
+    Raises:
+      TypeError: an adapter is laid over the table.
+
     Example:
       >>> embed(Tensor([[1.0, 2.0], [3.0, 4.0]]), Tensor(np.int32([[1, 0]]))).asnumpy().tolist()
       [[3.0, 4.0], [1.0, 2.0]]
     """
+    if isinstance(table, dict):
+        raise TypeError(
+            "embed: LoRA is laid over the table of tokens; it adapts weights that multiply only, "
+            "so take 'embed' out of its targets"
+        )
     return P.Gather()(table, input_ids.reshape(-1), 0)
 
 

@@ -17,7 +17,7 @@ from mindspore.ops import operations as P
 
 from mfunc import random, spec
 from mfunc.depth import block, remat
-from mfunc.nn import attention, position
+from mfunc.nn import adapted, attention, position
 from mfunc.nn.layers import embed, keep, linear, merge_heads, rms_norm, split_heads, swiglu
 from mfunc.spec import Spec
 from mfunc.tree import Tree
@@ -145,12 +145,16 @@ def apply(
       config: the sizes.
       input_ids: int32 [B, S].
       segment_ids: int32 [B, S]; 0 is padding, documents are 1, 2, ...; a document sees only itself.
-      position_ids: int32 [B, S]; by default 0, 1, ... along the row.
+      position_ids: int32 [B, S]; by default 0, 1, ... along the row (for packed rows behind a
+        prefix they must be given).
       recompute: keep only the input of each layer for the gradient, and compute the layer again.
       constrain: places activations by their axes; `parallel` gives one.
 
     Returns:
       float32 [B, S, V].
+
+    Raises:
+      ValueError: a prefix is laid, and there are `segment_ids` but no `position_ids`.
 
     Laws:
       Token t changes no logit before t, and no logit of another segment.
@@ -159,12 +163,14 @@ def apply(
       Touvron et al. 2023; transformers 4.57 `LlamaForCausalLM` agrees to 1e-5 in float32.
     """
     batch, length = input_ids.shape
+    first = params["layers"][0]
     if position_ids is None:
-        position_ids = attention.positions(input_ids)
+        position_ids = adapted.running_positions(input_ids, segment_ids, first)
     if segment_ids is None:
         segment_ids = ops.ones_like(input_ids)
     bias = attention.causal_bias(segment_ids, config.num_attention_heads)
-    tables = _tables(config, position_ids)
+    bias = adapted.see_prefix(bias, first)
+    tables = _tables(config, adapted.after_prefix(position_ids, first))
     x = constrain(embed(params["embed"], input_ids), ("tokens", "embed"))
     through = _recomputed_layer if recompute else _layer
     for layer in params["layers"]:
@@ -207,9 +213,13 @@ def _after_attention(
     layer: Tree, config: Config, x: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor
 ) -> Tensor:
     """Attend, project, and go through the mlp, each beside the residual stream."""
-    x = x + linear(merge_heads(attention.attend(q, k, v, bias)), layer["o"])
+    k = adapted.behind_prefix(k, layer, "prefix_k")
+    v = adapted.behind_prefix(v, layer, "prefix_v")
+    mixed = linear(merge_heads(attention.attend(q, k, v, bias)), layer["o"])
+    x = x + adapted.through_adapter(mixed, layer, "attention_adapter")
     normed = rms_norm(x, layer["mlp_norm"], config.rms_norm_eps)
-    return x + swiglu(normed, layer["gate"], layer["up"], layer["down"])
+    computed = swiglu(normed, layer["gate"], layer["up"], layer["down"])
+    return x + adapted.through_adapter(computed, layer, "mlp_adapter")
 
 
 def _logits(params: Tree, config: Config, x: Tensor) -> Tensor:
@@ -260,8 +270,10 @@ def decode(
     """
     batch, new = input_ids.shape
     place = ops.expand_dims(cache["length"], 1) + attention.positions(input_ids)
-    tables = _tables(config, place)
+    first = params["layers"][0]
+    tables = _tables(config, adapted.after_prefix(place, first))
     written, bias = _cache_plan(place, cache["k"][0].shape[2], config.num_attention_heads)
+    bias = adapted.see_prefix(bias, first)
     x = embed(params["embed"], input_ids)
     keys, values = [], []
     for i in range(config.num_hidden_layers):

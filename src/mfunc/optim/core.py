@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import attrs
 import mindspore as ms
-from mindspore import ops
+from mindspore import Tensor, ops
 
 from mfunc import tree
 from mfunc.schedule import Schedule, constant
@@ -24,11 +25,16 @@ class Optimizer:
       update: `(grads, state, params) -> (updates, state)`.
       overwrite: the same as `update` and `apply_updates` by kernels that write in place:
         `(grads, state, params, home) -> (params, state)`; see `step`.
+      scale: `state -> factor`, what the loss must be multiplied by before its gradient is taken;
+        `update` divides it out again. `None` where there is none; see `dynamic_loss_scale`.
+      weighted: `update` takes the weight of the batch as its fourth argument; see `accumulate`.
     """
 
     init: Callable[[Tree], Tree]
-    update: Callable[[Tree, Tree, Tree], tuple[Tree, Tree]]
+    update: Callable[..., tuple[Tree, Tree]]
     overwrite: Callable[[Tree, Tree, Tree, Tree], tuple[Tree, Tree]] | None = None
+    scale: Callable[[Tree], Any] | None = None
+    weighted: bool = False
 
 
 def chain(*members: Optimizer) -> Optimizer:
@@ -49,18 +55,22 @@ def chain(*members: Optimizer) -> Optimizer:
     Source:
       optax 0.2 `chain`.
     """
+    if len(members) > 1:
+        for member in members:
+            refuse_scale("chain", member)
 
     def init(params):  # type: ignore[no-untyped-def]
         return tuple([member.init(params) for member in members])
 
-    def update(grads, state, params):  # type: ignore[no-untyped-def]
+    def update(grads, state, params, weight=None):  # type: ignore[no-untyped-def]
         after = ()
         for i in range(len(members)):
-            grads, its_state = members[i].update(grads, state[i], params)
+            grads, its_state = advance(members[i], grads, state[i], params, weight)
             after = (*after, its_state)  # type: ignore[assignment]
         return grads, after
 
-    last = members[-1].overwrite if members else None
+    weighted = any([member.weighted for member in members])
+    last = members[-1].overwrite if members and not weighted else None
     before = chain(*members[:-1]) if last else None
 
     def overwrite(grads, state, params, home):  # type: ignore[no-untyped-def]
@@ -69,11 +79,37 @@ def chain(*members: Optimizer) -> Optimizer:
         params, its_state = last(grads, state[-1], params, mine)  # type: ignore[misc]
         return params, (*after, its_state)
 
-    return Optimizer(init, update, overwrite if last else None)
+    alone = members[0].scale if members else None
+
+    def scale(state):  # type: ignore[no-untyped-def]
+        return alone(state[0])  # type: ignore[misc]
+
+    return Optimizer(init, update, overwrite if last else None, scale if alone else None, weighted)
+
+
+def refuse_scale(name: str, member: Optimizer) -> None:
+    """Refuse a member whose gradients are scaled: others would see them so, or it would not."""
+    if member.scale is not None:
+        raise ValueError(
+            f"{name}: dynamic_loss_scale stands inside of it; put it around the whole optimizer, "
+            "dynamic_loss_scale(chain(...))"
+        )
+
+
+def advance(optimizer, grads, state, params, weight):  # type: ignore[no-untyped-def]
+    """Call `update`, with the weight of the batch where it is wanted."""
+    if optimizer.weighted:
+        return optimizer.update(grads, state, params, weight)
+    return optimizer.update(grads, state, params)
 
 
 def step(
-    optimizer: Optimizer, grads: Tree, state: Tree, params: Tree, home: Tree | None = None
+    optimizer: Optimizer,
+    grads: Tree,
+    state: Tree,
+    params: Tree,
+    home: Tree | None = None,
+    weight: Any = None,
 ) -> tuple[Tree, Tree]:
     """Update and apply the updates.
 
@@ -85,6 +121,8 @@ def step(
       home: `{"params": ..., "optimizer": ...}`, the memory of both if they are donated to the
         compiled function in which this stands (`jit(..., donate_argnums=0, home="home")`). Where
         the optimizer can, it overwrites it, one kernel a leaf.
+      weight: of this batch among those of one update, the number of its trained tokens; only
+        `accumulate` looks at it.
 
     Returns:
       The new parameters and the new state.
@@ -102,7 +140,7 @@ def step(
       array([0.8], dtype=float32)
     """
     if home is None or optimizer.overwrite is None:
-        updates, state = optimizer.update(grads, state, params)
+        updates, state = advance(optimizer, grads, state, params, weight)
         return apply_updates(params, updates), state
     return optimizer.overwrite(grads, state, params, home)
 
@@ -137,11 +175,11 @@ def flatten(inner: Optimizer) -> Optimizer:
     def init(params):  # type: ignore[no-untyped-def]
         return inner.init(ravel(params))
 
-    def update(grads, state, params):  # type: ignore[no-untyped-def]
-        updates, after = inner.update(ravel(grads), state, ravel(params))
+    def update(grads, state, params, weight=None):  # type: ignore[no-untyped-def]
+        updates, after = advance(inner, ravel(grads), state, ravel(params), weight)
         return unravel(params, updates), after
 
-    return Optimizer(init, update)
+    return Optimizer(init, update, scale=inner.scale, weighted=inner.weighted)
 
 
 def apply_updates(params: Tree, updates: Tree) -> Tree:
@@ -178,9 +216,21 @@ def _zeros_like(param):  # type: ignore[no-untyped-def]
     return ops.zeros(param.shape, ms.float32)
 
 
-def schedule_of(learning_rate: float | Schedule) -> Schedule:
+def schedule_of(name: str, learning_rate: float | Schedule) -> Schedule:
     """Return a schedule for a number, too; decided before the compiler reads the update."""
-    return learning_rate if callable(learning_rate) else constant(learning_rate)
+    if callable(learning_rate):
+        return learning_rate
+    check(name, learning_rate=learning_rate)
+    return constant(learning_rate)
+
+
+def check(name: str, *, below: float = math.inf, **settings: float) -> None:
+    """Refuse a setting that is negative, not a number, or not below a bound."""
+    for which, value in settings.items():
+        if not 0.0 <= value < below:
+            limit = "it must be finite and not negative"
+            limit = f"it must be from 0 to below {below:g}" if below < math.inf else limit
+            raise ValueError(f"{name}: {which}={value}; {limit}")
 
 
 def column(i, leaves, rows):  # type: ignore[no-untyped-def]
@@ -190,3 +240,41 @@ def column(i, leaves, rows):  # type: ignore[no-untyped-def]
         return row[i]
 
     return tree.overlay(take, leaves, rows)
+
+
+# --- for optimizers that hold the state of another one, or take back what it did ---
+
+
+def packed(state: Tree) -> tuple[Any, ...]:
+    """Return the leaves of a state: graphs take few nested levels, and wrappers are nested."""
+    return tree.leaves(state)
+
+
+def unpacked(inner: Optimizer, leaves: tuple[Any, ...], params: Tree) -> Tree:
+    """Return the state of `inner` of which these are the leaves.
+
+    Its containers are those of a first state, whose numbers nobody reads: no graph makes them.
+    """
+    return tree.refill(inner.init(params), leaves)
+
+
+def chosen(flag, new, old):  # type: ignore[no-untyped-def]
+    """Return the new tree where a flag is true, else the old one."""
+
+    def choose(a, b):  # type: ignore[no-untyped-def]
+        return ops.where(flag, a, b)
+
+    return tree.map(choose, new, old)
+
+
+# The update that changes no number, to the bit: -0.0 + 0.0 is 0.0, -0.0 + -0.0 is -0.0.
+NOTHING = -0.0
+
+
+def withheld(flag, updates):  # type: ignore[no-untyped-def]
+    """Return updates where a flag is true, else such that change nothing."""
+
+    def choose(update):  # type: ignore[no-untyped-def]
+        return ops.where(flag, wide(update), Tensor(NOTHING, ms.float32))
+
+    return tree.map(choose, updates)

@@ -264,3 +264,17 @@ def test_time_and_variables_are_settings():
 def test_what_is_no_character_is_refused(chatml):
     with pytest.raises(RowError, match=r"holds U\+FDD0\.\.U\+FDD2, which are no characters"):
         render_chat_template(chatml, [Message("user", "\ufdd1"), A1])
+
+
+def test_a_tokenizer_that_came_with_its_template_is_as_good_as_its_folder(tmp_path):
+    tokenizers = pytest.importorskip("tokenizers")
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, unk_token="a"))
+    made.add_special_tokens([tokenizers.AddedToken("<end>", rstrip=True), "<pad>"])
+    made.save(str(tmp_path / "tokenizer.json"))
+    said = {"chat_template": "{{ messages[0]['content'] }}{{ eos_token }}", "eos_token": "<end>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(said))
+    now = datetime.datetime(2024, 7, 26)
+    tokenizer = md.load_tokenizer(tmp_path)
+    assert md.hf_template(tokenizer, now=now) == md.hf_template(tmp_path, now=now)
+    with pytest.raises(FileNotFoundError, match=r"tokenizer.json has no chat template"):
+        md.hf_template(md.hf_tokenizer(tmp_path / "tokenizer.json"))

@@ -89,20 +89,6 @@ def test_extra_columns_keep_their_type():
     assert out["weights"].tolist() == [[0.5, 1.5, 2.5, 5.5], [3.5, 4.5, 0, 0]]
 
 
-def test_rows_checks_that_the_plan_fits_the_columns():
-    plan = md.pack_plan([3, 2, 1, 0], capacity=4)
-    with pytest.raises(ValueError, match="was made for other samples than 'input_ids'"):
-        md.rows(plan, {"input_ids": SAMPLES["input_ids"][1:]}, 0, 2)
-    with pytest.raises(ValueError, match="was made for other samples than 'input_ids'"):
-        md.rows(plan, {"input_ids": md.Ragged.from_rows([[1], [2], [3]])}, 0, 2)
-    with pytest.raises(ValueError, match=r"rows: 1\.\.3 is not within the plan's 2 rows"):
-        md.rows(plan, SAMPLES, 1, 3)
-    with pytest.raises(ValueError, match="seq_length must be an integer >= 4, got 3"):
-        md.rows(plan, SAMPLES, 0, 1, seq_length=3)
-    with pytest.raises(ValueError, match="pack makes column 'segment_ids' itself"):
-        md.rows(plan, {"segment_ids": SAMPLES["input_ids"]}, 0, 1)
-
-
 def test_unpack_wants_packed_rows():
     with pytest.raises(ValueError, match=r"needs 'segment_ids' \[rows, S\]"):
         md.unpack()({"input_ids": np.ones((2, 3), int)})

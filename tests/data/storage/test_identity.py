@@ -85,3 +85,40 @@ def test_keys_must_be_text():
 
 def test_a_time_is_its_iso_text():
     assert plain(datetime.datetime(2026, 1, 2, 3)) == "2026-01-02T03:00:00"
+
+
+# --- fingerprint ---
+
+FULL = {"input_ids": md.Ragged.from_rows([[1, 2], [], [3]]), "n": np.arange(3), "text": [*"abc"]}
+
+
+def test_a_fingerprint_is_of_what_the_rows_hold():
+    """However they lie in memory, in whatever order the columns stand, wherever they are from."""
+    wide = md.Ragged.from_rows([[9], [1, 2], [], [3], [8]])[1:4]
+    same = {"text": [*"abc"], "n": np.arange(6).reshape(2, 3)[0], "input_ids": wide}
+    assert md.fingerprint(same) == md.fingerprint(FULL)
+    assert md.fingerprint({**FULL, "_origin": ["x", "y", "z"]}) == md.fingerprint(FULL)
+    assert len(md.fingerprint({})) == 32
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"input_ids": md.Ragged.from_rows([[1], [2], [3]])},
+        {"input_ids": md.Ragged.from_rows([[1, 2], [], [4]])},
+        {"input_ids": md.Ragged.from_rows([[1, 2], [], [3]], dtype=np.int64)},
+        {"n": np.arange(3).astype(np.int32)},
+        {"n": np.arange(3)[::-1]},
+        {"text": ["a", "b", "d"]},
+        {"m": np.arange(3)},
+    ],
+)
+def test_any_other_rows_have_another_fingerprint(change):
+    assert md.fingerprint({**FULL, **change}) != md.fingerprint(FULL)
+
+
+def test_no_fingerprint_of_what_is_no_data():
+    with pytest.raises(TypeError, match=r"fingerprint.f\[0\]: <built-in .* has no stable identity"):
+        md.fingerprint({"f": [len, 1, 2]})
+    with pytest.raises(ValueError, match="fingerprint: columns differ in length"):
+        md.fingerprint({"a": [1], "b": []})

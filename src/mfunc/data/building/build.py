@@ -28,9 +28,9 @@ from mfunc.data.check import choice, integer
 from mfunc.data.columns import IGNORED_LABEL, ORIGIN, Columns, num_rows
 from mfunc.data.compose import Counts, Transform
 from mfunc.data.packing.cut import truncate
-from mfunc.data.packing.pack import OVERLONG
 from mfunc.data.packing.pack import pack as build_pack
 from mfunc.data.packing.plan import usable
+from mfunc.data.packing.steps import OVERLONG
 from mfunc.data.ragged import Ragged
 from mfunc.data.sources.read import files_of, read
 from mfunc.data.storage import indexed, mindrecord

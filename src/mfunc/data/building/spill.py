@@ -17,8 +17,8 @@ import numpy as np
 
 from mfunc.data.columns import Columns
 from mfunc.data.compose import Counts, Transform
-from mfunc.data.packing.pack import rows
 from mfunc.data.packing.plan import Plan, pack_plan
+from mfunc.data.packing.steps import rows
 from mfunc.data.ragged import Ragged, offsets_of
 from mfunc.data.storage import indexed
 

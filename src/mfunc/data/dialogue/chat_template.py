@@ -25,6 +25,7 @@ from mfunc.data.check import choice, nearest
 from mfunc.data.dialogue.jinja import CLOSE, OPEN, compiled, jinja_tags, render_jinja
 from mfunc.data.dialogue.messages import Message, RowError
 from mfunc.data.dialogue.template import THINKING, TRAIN_ON, Piece
+from mfunc.data.tokens.hf_tokenizers import HFTokenizer
 from mfunc.data.tokens.tokenizer_files import json_of, token_text
 
 MARK = "\ufdd0"
@@ -56,7 +57,7 @@ class ChatTemplate:
 
 
 def hf_template(
-    folder: str | os.PathLike[str],
+    folder: str | os.PathLike[str] | HFTokenizer,
     *,
     name: str = "default",
     variables: Mapping[str, Any] | None = None,
@@ -68,7 +69,7 @@ def hf_template(
     named ones). Which texts are special tokens is read from the folder's JSON files.
 
     Args:
-      folder: as Hugging Face writes it.
+      folder: as Hugging Face writes it; or a tokenizer that came with its template.
       name: which template, where there are several.
       variables: more for the template to see, such as `{"date_string": "26 Jul 2024"}`.
       now: what `strftime_now` tells; by default the time of this call, for all rows.
@@ -85,22 +86,33 @@ def hf_template(
     Source:
       Hugging Face transformers 4.5x, `render_jinja_template`.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"hf_template: there is no folder {folder}")
-    config = json_of(folder / "tokenizer_config.json")
+    if isinstance(folder, HFTokenizer):
+        folder, config, tokens, listed = _of_tokenizer(folder)
+    else:
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise FileNotFoundError(f"hf_template: there is no folder {folder}")
+        config = json_of(folder / "tokenizer_config.json")
+        tokens = {**json_of(folder / "special_tokens_map.json"), **config}
+        listed = json_of(folder / "tokenizer.json").get("added_tokens", [])
     source = _source(folder, config, name)
     compiled(source)
-    tokens = {**json_of(folder / "special_tokens_map.json"), **config}
     roles = {role: text for role in ROLE_TOKENS if (text := token_text(tokens.get(role)))}
     return ChatTemplate(
         path=str(folder),
         source=source,
-        special=_special(folder, tokens, roles),
+        special=_special(listed, tokens, roles),
         variables=json.dumps({**roles, **(variables or {})}),
         now=now or datetime.datetime.now(),
         eos=roles.get("eos_token", "eos"),
     )
+
+
+def _of_tokenizer(made: HFTokenizer) -> tuple[Path, dict[str, Any], dict[str, Any], list[Any]]:
+    """Where it came from, and what a folder would say: configuration, tokens, added tokens."""
+    said = {} if made.chat_template is None else {"chat_template": made.chat_template}
+    tokens = {f"{role}_token": text for role, text in made.roles.items()}
+    return Path(made.path), said, tokens, json.loads(made.content).get("added_tokens", [])
 
 
 def render_chat_template(
@@ -312,13 +324,10 @@ def _source(folder: Path, config: Mapping[str, Any], name: str) -> str:
 
 
 def _special(
-    folder: Path, tokens: Mapping[str, Any], roles: Mapping[str, str]
+    added: Sequence[Any], tokens: Mapping[str, Any], roles: Mapping[str, str]
 ) -> tuple[SpecialToken, ...]:
     """The texts that are special tokens, from all the files that may tell."""
-    listed = [
-        *json_of(folder / "tokenizer.json").get("added_tokens", ()),
-        *tokens.get("added_tokens_decoder", {}).values(),
-    ]
+    listed = [*added, *tokens.get("added_tokens_decoder", {}).values()]
     more = tokens.get("additional_special_tokens") or []
     found = {text: SpecialToken(text) for text in (*roles.values(), *map(token_text, more)) if text}
     for each in listed:

@@ -27,8 +27,8 @@ from mfunc.data.mindspeed.rules import attention_mask
 from mfunc.data.mindspeed.settings import LATER, Settings
 from mfunc.data.mindspeed.tokenizer import folder_tokenizer
 from mfunc.data.packing.cut import truncate
-from mfunc.data.packing.pack import rows
 from mfunc.data.packing.plan import pack_plan
+from mfunc.data.packing.steps import rows
 from mfunc.data.ragged import Ragged, copy_windows, offsets_of
 from mfunc.data.storage import indexed
 from mfunc.data.storage.indexed import IDS_OF

@@ -133,7 +133,7 @@ def pack_plan(
         random = np.random.Philox(key=philox_key("pack_plan", "seed", seed))
         shuffled = np.argsort(random.random_raw(len(sizes)), kind="stable")
         plan = STRATEGIES[strategy](places[shuffled], limit, max_segments or len(sizes) + 1)
-        plan = _shuffle_rows(attrs.evolve(plan, order=shuffled[plan.order]), random)
+        plan = shuffle_rows(attrs.evolve(plan, order=shuffled[plan.order]), random)
     if segment_multiple > 1:
         tokens = np.minimum(plan.lengths, sizes[plan.order] - plan.begins)
         plan = attrs.evolve(plan, lengths=tokens, segment_multiple=segment_multiple)
@@ -163,12 +163,18 @@ def _sizes(lengths: Any) -> np.ndarray:
     return sizes
 
 
-def _shuffle_rows(plan: Plan, random: np.random.Philox) -> Plan:
+def shuffle_rows(plan: Plan, random: np.random.Philox) -> Plan:
     """The rows in an order by chance; raw bits and a stable sort are fixed by NumPy for ever."""
     rows = np.argsort(random.random_raw(len(plan)), kind="stable")
     pieces = Ragged(np.arange(len(plan.order)), plan.row_starts)[rows]
     at = pieces.values
-    return Plan(plan.order[at], pieces.offsets, plan.begins[at], plan.lengths[at], plan.capacity)
+    return attrs.evolve(
+        plan,
+        order=plan.order[at],
+        row_starts=pieces.offsets,
+        begins=plan.begins[at],
+        lengths=plan.lengths[at],
+    )
 
 
 def _first_fit_decreasing(sizes: np.ndarray, capacity: int, most: int) -> Plan:

@@ -52,6 +52,12 @@ def publish(
 
 
 def sync(path: Path) -> None:
-    """Wait until a file is on the disk: a name must not outlive what it names."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    """Wait until a file, or the names in a folder, are on the disk.
+
+    A name must not outlive what it names.
+    """
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

@@ -18,7 +18,12 @@ from mfunc.data.tokens.tokenizers import content_of, known, named, names_of_role
 
 @attrs.frozen(repr=False)
 class HFTokenizer:
-    """A `tokenizer.json` of Hugging Face tokenizers; made by `hf_tokenizer(path)`."""
+    """A `tokenizer.json` of Hugging Face tokenizers; made by `hf_tokenizer(path)`.
+
+    Attributes:
+      content: the `tokenizer.json` itself, to be saved beside a checkpoint.
+      chat_template: Jinja, where the tokenizer came with one (a folder, a GGUF file).
+    """
 
     path: str = attrs.field(eq=False)
     digest: str
@@ -27,7 +32,9 @@ class HFTokenizer:
     pad_id: int | None
     vocab_size: int
     parse_special: bool
+    content: bytes = attrs.field(eq=False)
     _model: Any = attrs.field(eq=False)
+    chat_template: str | None = attrs.field(default=None, eq=False)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of every text, encoded on its own; nothing is added, no special token is read."""
@@ -103,13 +110,30 @@ def hf_tokenizer(
       FileNotFoundError: if there is no such file.
       ValueError: if it is not a tokenizer, or lacks a named token.
     """
-    try:
-        import tokenizers
-    except ImportError as error:
-        raise ImportError(
-            "hf_tokenizer(...) needs the package tokenizers: pip install 'mfunc[hf]'"
-        ) from error
-    content = content_of("hf_tokenizer", path)
+    _package()  # missing, it is named before a missing file is
+    return from_content(
+        path, content_of("hf_tokenizer", path), bos=bos, eos=eos, pad=pad,
+        parse_special=parse_special,
+    )  # fmt: skip
+
+
+def from_content(
+    path: str | os.PathLike[str],
+    content: bytes,
+    *,
+    bos: str | None = None,
+    eos: str | None = None,
+    pad: str | None = None,
+    parse_special: bool = False,
+    chat_template: str | None = None,
+) -> HFTokenizer:
+    """Make the tokenizer of what a `tokenizer.json` holds; `path` is where it came from.
+
+    Raises:
+      ImportError: without the extra.
+      ValueError: if it is not a tokenizer, or lacks a named token.
+    """
+    tokenizers = _package()
     try:
         model = tokenizers.Tokenizer.from_buffer(content)
     except Exception as error:  # the package raises plain Exception
@@ -130,5 +154,17 @@ def hf_tokenizer(
         pad_id=pad_id,
         vocab_size=max(vocab.values(), default=-1) + 1,
         parse_special=flag("hf_tokenizer", "parse_special", parse_special),
+        content=content,
         model=model,
+        chat_template=chat_template,
     )
+
+
+def _package() -> Any:
+    try:
+        import tokenizers
+    except ImportError as error:
+        raise ImportError(
+            "hf_tokenizer(...) needs the package tokenizers: pip install 'mfunc[hf]'"
+        ) from error
+    return tokenizers

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from mfunc.data.storage.pair import PathLike
 from mfunc.data.tokens.hf_tokenizers import HFTokenizer, hf_tokenizer
 from mfunc.data.tokens.tokenizers import SentencePiece, sentencepiece
@@ -38,8 +40,10 @@ def load_tokenizer(
     """
     path = Path(path)
     given: dict[str, Any] = {"bos": bos, "eos": eos, "pad": pad}
+    template = None
     if path.is_dir():
         given = {**_roles(path), **{role: name for role, name in given.items() if name is not None}}
+        template = _template(path)
         found = [path / name for name in (*MODELS, "tokenizer.json") if (path / name).is_file()]
         if not found:
             raise FileNotFoundError(
@@ -50,7 +54,18 @@ def load_tokenizer(
         raise FileNotFoundError(f"load_tokenizer: there is no file or folder {path}")
     with path.open("rb") as file:
         is_json = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
-    return hf_tokenizer(path, **given) if is_json else sentencepiece(path, **given)
+    if not is_json:
+        return sentencepiece(path, **given)
+    return attrs.evolve(hf_tokenizer(path, **given), chat_template=template)
+
+
+def _template(folder: Path) -> str | None:
+    """The folder's chat template, if it has a single one."""
+    alone = folder / "chat_template.jinja"
+    if alone.is_file():
+        return alone.read_text(encoding="utf-8")
+    found = json_of(folder / "tokenizer_config.json").get("chat_template")
+    return found if isinstance(found, str) else None
 
 
 def _roles(folder: Path) -> dict[str, str]:
