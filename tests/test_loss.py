@@ -182,3 +182,40 @@ def test_rdrop_refuses_what_cannot_be():
             fn(scores, labels)
     with pytest.raises(ValueError, match=r"rdrop_loss: alpha=-1; it must be at least 0"):
         loss.rdrop_loss(scores, labels, alpha=-1)
+
+
+# --- samples ---
+
+
+def by_sample(scores, labels, segments=None):
+    return loss.sample_mean_loss(scores, labels, segments)
+
+
+@pytest.mark.parametrize("segments", [None, SEGMENTS], ids=["one", "packed"])
+def test_every_sample_has_the_same_weight(segments):
+    """Against float64, a sample at a time; one whose labels are not trained is none."""
+    scores, labels = logits(), LABELS.copy()
+    labels[2, 3:5] = -100  # segment 2 of row 2
+    given = np.ones_like(labels) if segments is None else segments
+    losses, trained, _, _ = reference(scores, labels, segments)
+    wanted = np.zeros((B, S + 1))
+    for row, segment in np.ndindex(B, S + 1):
+        own = (given[row] == segment) & (trained[row] > 0)
+        wanted[row, segment] = losses[row, own].mean() if own.any() else 0
+    seen, counts = loss.sample_losses(
+        Tensor(scores), Tensor(labels), None if segments is None else Tensor(segments)
+    )
+    np.testing.assert_allclose(seen.asnumpy(), wanted, rtol=2e-6, atol=1e-6)
+    assert counts.asnumpy().sum() == trained.sum()
+    samples = (wanted > 0).sum()
+    for fn in (by_sample, jit(by_sample)):
+        value, count = fn(
+            Tensor(scores), Tensor(labels), None if segments is None else Tensor(segments)
+        )
+        assert float(count) == samples
+        np.testing.assert_allclose(float(value), wanted.sum() / samples, rtol=2e-6)
+
+
+def test_no_sample_costs_nothing():
+    value, count = by_sample(Tensor(logits()), Tensor(np.full((B, S), -100, np.int32)))
+    assert (float(value), float(count)) == (0.0, 0.0)

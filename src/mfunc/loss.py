@@ -49,6 +49,71 @@ def next_token_loss(
     return losses.sum() / ops.maximum(count, Tensor(1.0, ms.float32)), count
 
 
+def sample_mean_loss(
+    logits: Tensor, labels: Tensor, segment_ids: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the mean over samples of their own mean loss, and how many samples there are.
+
+    `next_token_loss` gives every trained token the same weight, so long answers count more; this
+    gives every sample the same weight, as a mean over rows does that hold one sample each. Either
+    is the same however the samples lie in rows.
+
+    Args:
+      logits: float [B, S, V].
+      labels: int32 [B, S]; -100 is not trained.
+      segment_ids: int32 [B, S]; each segment of a row is a sample; without it each row is one.
+
+    Returns:
+      Loss in nats a token (0 when nothing is trained) and the number of samples with a trained
+      token, float32 without shape. To join batches weigh each loss by its count.
+
+    Laws:
+      Equal for rows padded to any length and for packed rows.
+
+    Example:
+      >>> labels = Tensor([[-100, 2, -100, 1, 1]], ms.int32)
+      >>> logits = Tensor([[[0.0, 0, 0], [0, 0, 0], [0, 9, 0], [0, 9, 0], [0, 0, 0]]])
+      >>> segment_ids = Tensor([[1, 1, 2, 2, 2]], ms.int32)
+      >>> [round(float(x), 3) for x in sample_mean_loss(logits, labels, segment_ids)]
+      [0.549, 2.0]
+    """
+    losses, counts = sample_losses(logits, labels, segment_ids)
+    samples = ops.cast(counts > 0, ms.float32).sum()
+    return losses.sum() / ops.maximum(samples, Tensor(1.0, ms.float32)), samples
+
+
+def sample_losses(
+    logits: Tensor, labels: Tensor, segment_ids: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the mean loss of every sample, and how many trained tokens it has.
+
+    Args:
+      logits: float [B, S, V].
+      labels: int32 [B, S]; -100 is not trained.
+      segment_ids: int32 [B, S], from 0 to S; without it each row is one sample.
+
+    Returns:
+      Nats a token and counts, float32 [B, S + 1]: column j is segment j of the row, 0 where there
+      is none or nothing is trained.
+
+    Example:
+      >>> labels, segments = Tensor([[1, 2, 3]], ms.int32), Tensor([[1, 1, 2]], ms.int32)
+      >>> losses, counts = sample_losses(ops.zeros((1, 3, 4)), labels, segments)
+      >>> (losses.asnumpy() * 1000).astype(int).tolist(), counts.asnumpy().tolist()
+      ([[0, 1386, 0, 0]], [[0.0, 1.0, 0.0, 0.0]])
+    """
+    losses, trained = token_losses(logits, labels, segment_ids)
+    if segment_ids is None:
+        segment_ids = ops.ones_like(labels)
+    rows, columns = labels.shape[0], labels.shape[1] + 1
+    row = P.CumSum()(ops.ones_like(segment_ids), 0) - 1
+    place = (row * columns + segment_ids).reshape(-1)
+    total = P.UnsortedSegmentSum()
+    sums = total(losses.reshape(-1), place, rows * columns).reshape((rows, columns))
+    counts = total(trained.reshape(-1), place, rows * columns).reshape((rows, columns))
+    return sums / ops.maximum(counts, ops.ones_like(counts)), counts
+
+
 def rdrop_loss(
     logits: Tensor, labels: Tensor, segment_ids: Tensor | None = None, *, alpha: float = 4.0
 ) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from mfunc.nn import adapted, attention
+from mfunc.nn import adapted, attention, dense_attention
 
 B, H, K, S, D, PRE = 2, 4, 2, 5, 3, 3
 RNG = np.random.default_rng(8)
@@ -23,11 +23,12 @@ def test_attention_behind_a_prefix_by_hand():
     layer = {"prefix_k": numbers(PRE, K * D), "prefix_v": numbers(PRE, K * D)}
     laid = {name: Tensor(x) for name, x in layer.items()}
     segments = np.array([[1, 1, 2, 2, 2], [1, 1, 1, 0, 0]], np.int32)
-    bias = adapted.see_prefix(attention.causal_bias(Tensor(segments), H), laid)
-    assert bias.shape == (B, H, S, PRE + S)
+    plain = {"bias": dense_attention.causal_bias(Tensor(segments), H)}
+    widened = adapted.see_prefix(plain, laid)
+    assert widened["bias"].shape == (B, H, S, PRE + S)
     keys = adapted.behind_prefix(Tensor(k), laid, "prefix_k")
     values = adapted.behind_prefix(Tensor(v), laid, "prefix_v")
-    seen = attention.attend(Tensor(q), keys, values, bias).asnumpy()
+    seen = attention.attend(Tensor(q), keys, values, widened).asnumpy()
     for b, h, s in np.ndindex(B, H, S):
         own = slice((h // 2) * D, (h // 2 + 1) * D)
         near = [t for t in range(s + 1) if segments[b, t] == segments[b, s]]

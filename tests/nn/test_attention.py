@@ -4,98 +4,90 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor
-from tests.trees import assert_close, tensor
+from tests.trees import assert_close
 
+import mfunc.data as md
 from mfunc.gradient import value_and_grad
-from mfunc.nn import attention
+from mfunc.nn import attention, block_attention, dense_attention, fused_attention
 from mfunc.transform import jit
 
-SEGMENTS = np.array([[1, 1, 1, 2, 2, 0, 0], [1, 2, 3, 3, 3, 3, 3], [0, 0, 0, 0, 0, 0, 0]], np.int32)
+CASES = [
+    # device, dtype, B, S, D, pairs, block, prefix -> how
+    (("CPU", ms.float32, 1, 4096, 64), {}, "dense"),
+    (("CPU", ms.float32, 1, 4096, 64), {"pairs": 160, "block": 64}, "blocks"),
+    (("CPU", ms.float32, 1, 4096, 64), {"pairs": 2080, "block": 64}, "blocks"),
+    (("CPU", ms.float32, 1, 4096, 64), {"pairs": 4096, "block": 64}, "dense"),
+    (("CPU", ms.float32, 1, 4096, 64), {"pairs": 160, "block": 64, "prefix": True}, "dense"),
+    (("CPU", ms.float32, 8, 128, 64), {"pairs": 24, "block": 64}, "dense"),
+    (("CPU", ms.float16, 1, 4096, 64), {"pairs": 160, "block": 64}, "blocks"),
+    (("CPU", ms.float32, 4, -1, 64), {"pairs": 160, "block": 64}, "dense"),
+    (("Ascend", ms.bfloat16, 1, 4096, 64), {}, "fused"),
+    (("Ascend", ms.float16, 1, 4096, 64), {"pairs": 160, "block": 64}, "fused"),
+    (("Ascend", ms.float16, 1, 4096, 24), {"pairs": 160, "block": 64}, "blocks"),
+    (("Ascend", ms.float32, 1, 4096, 64), {}, "dense"),
+    (("Ascend", ms.float16, 1, 4096, 64), {"prefix": True}, "dense"),
+]
 
 
-def allowed(segment_ids: np.ndarray) -> np.ndarray:
-    """Who may look at whom, a pair at a time."""
-    rows, length = segment_ids.shape
-    mask = np.zeros((rows, length, length), bool)
-    for b, i, j in np.ndindex(mask.shape):
-        mask[b, i, j] = j <= i and segment_ids[b, i] == segment_ids[b, j]
-    return mask
+@pytest.mark.parametrize(("shape", "more", "how"), CASES)
+def test_the_choice(shape, more, how):
+    assert attention.choose(*shape, **more) == how
 
 
-@pytest.mark.parametrize("wrap", [lambda fn, **_: fn, jit], ids=["eager", "jit"])
-def test_causal_bias_by_brute_force(wrap):
-    bias = wrap(attention.causal_bias, static_argnums=1)(Tensor(SEGMENTS), 2).asnumpy()
-    assert bias.shape == (3, 2, 7, 7)
-    for head in range(2):
-        np.testing.assert_array_equal(bias[:, head] == 0, allowed(SEGMENTS))
-    assert set(np.unique(bias)) == {np.float32(-attention.NEVER), np.float32(0)}
+@pytest.mark.parametrize(
+    ("segments", "keys"), [(16, ("bias",)), (4, ("bias", "query", "key", "empty"))]
+)
+def test_what_is_seen_follows_the_choice(segments, keys):
+    """One segment of all, so many pairs; or four, so few."""
+    ids = np.repeat(np.arange(1, 16 // segments + 1), segments)[None].astype(np.int32)
+    blocks = {k: Tensor(x) for k, x in md.attention_blocks(ids, block=4, multiple=4).items()}
+    like = Tensor(np.float32([0]))
+    for wrap in (lambda fn, **_: fn, jit):
+        see = wrap(attention.see, static_argnums=(2, 3))
+        assert sorted(see(Tensor(ids), like, 2, 8, blocks)) == sorted(keys)
 
 
-def test_positions_count_along_the_row():
-    assert attention.positions(Tensor(SEGMENTS)).asnumpy().tolist() == [[*range(7)]] * 3
+ROWS = np.array(
+    [[1] * 3 + [2] * 6 + [3] + [0] * 6, [1, 2, 2, 3, 3, 3, 4, 4, 5, 5, 5, 5, 6, 7, 8, 9]]
+)
+ROWS = ROWS.astype(np.int32)
 
 
-def reference(q, k, v, mask):
-    """A head and a row at a time, in float64."""
-    q, k, v = (x.asnumpy().astype(np.float64) for x in (q, k, v))
-    out, share = np.zeros(q.shape), q.shape[1] // k.shape[1]
-    for b, h, i in np.ndindex(q.shape[:3]):
-        keys, values = k[b, h // share][mask[b, i]], v[b, h // share][mask[b, i]]
-        scores = keys @ q[b, h, i] / np.sqrt(q.shape[-1])
-        weights = np.exp(scores - scores.max())
-        out[b, h, i] = weights @ values / weights.sum()
-    return out
+def numbers(*shape, seed=0) -> Tensor:
+    return Tensor(np.random.default_rng(seed).standard_normal(shape).astype(np.float32))
 
 
-def heads(kinds: int, seed: int = 0):
-    return (
-        tensor(3, 4, 7, 5, seed=seed),
-        tensor(3, kinds, 7, 5, seed=seed + 1),
-        tensor(3, kinds, 7, 5, seed=seed + 2),
-    )
+def test_one_function_computes_it_both_ways():
+    """With blocks and without: the same numbers and the same gradients, in and outside of `jit`."""
+    q, k, v = numbers(2, 4, 16, 5), numbers(2, 2, 16, 5, seed=1), numbers(2, 2, 16, 5, seed=2)
+    blocks = {name: Tensor(x) for name, x in md.attention_blocks(ROWS, block=4).items()}
+    real = Tensor((ROWS > 0).astype(np.float32).reshape(2, 1, 16, 1))
+
+    def summed(q, k, v, segment_ids, blocks):
+        mixed = attention.attention(q, k, v, segment_ids=segment_ids, blocks=blocks)
+        return (mixed * mixed * real).sum()
+
+    take = value_and_grad(summed, (0, 1, 2))
+    wanted = take(q, k, v, Tensor(ROWS), None)
+    for fn in (take, jit(take)):
+        assert_close(fn(q, k, v, Tensor(ROWS), blocks), wanted, rtol=2e-6, atol=3e-6)
 
 
-@pytest.mark.parametrize("kinds", [4, 2, 1])
-def test_attend_agrees_with_float64(kinds):
-    """As many key heads as query heads, fewer, one."""
-    q, k, v = heads(kinds)
-    bias = attention.causal_bias(Tensor(SEGMENTS), 4)
-    wanted = reference(q, k, v, allowed(SEGMENTS))
-    for fn in (attention.attend, jit(attention.attend)):
-        np.testing.assert_allclose(fn(q, k, v, bias).asnumpy(), wanted, rtol=1e-5, atol=1e-6)
+def test_blocks_of_other_sizes_are_refused():
+    blocks = {name: Tensor(x) for name, x in md.attention_blocks(ROWS, block=4).items()}
+    q = numbers(2, 4, 15, 5)
+    with pytest.raises(ValueError, match=r"blocks for 8 blocks do not fit 2 rows of 15 tokens"):
+        attention.attention(q, q, q, segment_ids=Tensor(ROWS[:, :15].copy()), blocks=blocks)
 
 
-def summed(q, k, v, bias):
-    return (attention.attend(q, k, v, bias) ** 2).sum()
-
-
-def test_grouped_heads_are_repeated_heads():
-    """Also in the gradients, which are summed over the group."""
-    q, k, v = heads(2)
-    bias = attention.causal_bias(Tensor(SEGMENTS), 4)
-    repeated = [Tensor(np.repeat(x.asnumpy(), 2, axis=1)) for x in (k, v)]
-    value, grouped = jit(value_and_grad(summed, (0, 1, 2)))(q, k, v, bias)
-    same_value, full = jit(value_and_grad(summed, (0, 1, 2)))(q, *repeated, bias)
-    by_group = [x.asnumpy().reshape(3, 2, 2, 7, 5).sum(2) for x in full[1:]]
-    assert_close((value, *grouped), (same_value, full[0], *by_group), rtol=1e-4, atol=1e-5)
-
-
-def test_what_is_hidden_counts_nothing():
-    """Enormous keys and values behind the mask change no bit of what is seen."""
-    q, k, v = heads(4)
-    bias = attention.causal_bias(Tensor(SEGMENTS), 4)
-    hidden = np.zeros((3, 1, 7, 1), bool)
-    hidden[0, :, 3:] = True  # the first segment of row 0 is positions 0, 1, 2
-    loud = [Tensor(np.where(hidden, 1e6, x.asnumpy()).astype(np.float32)) for x in (k, v)]
-    quiet, seen = (attention.attend(q, *kv, bias).asnumpy()[0, :, :3] for kv in ((k, v), loud))
-    np.testing.assert_array_equal(seen, quiet)
-
-
-def test_sharp_scores_stay_finite():
-    q, k, v = (x * 1e4 for x in heads(4))
-    value, gradients = value_and_grad(summed, (0, 1, 2))(
-        q, k, v, attention.causal_bias(Tensor(SEGMENTS), 4)
-    )
-    assert np.isfinite(value.asnumpy())
-    assert all(np.isfinite(x.asnumpy()).all() for x in gradients)
-    assert value.dtype == ms.float32
+def test_each_way_takes_what_it_sees():
+    x = numbers(1, 2, 4, 16)
+    segments = Tensor(np.int32([[1, 1, 2, 2]]))
+    blocks = {name: Tensor(x) for name, x in md.attention_blocks([[1, 1, 2, 2]], block=2).items()}
+    dense = {"bias": dense_attention.causal_bias(segments, 2)}
+    sparse = block_attention.see(segments, blocks, 2)
+    fused = fused_attention.see(segments, 8)
+    assert [attention.laid(segments, seen).shape for seen in (dense, sparse, fused)] == [
+        (1, 4), (2, 2), (1, 4),
+    ]  # fmt: skip
+    assert attention.attend(x, x, x, dense).shape == (1, 2, 4, 16)

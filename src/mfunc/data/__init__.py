@@ -22,6 +22,7 @@ from mfunc.data.dialogue.messages import Call, Message
 from mfunc.data.dialogue.template import Piece, Template, render
 from mfunc.data.dialogue.templates import TEMPLATES
 from mfunc.data.epoch_batches import count_batches, epochs
+from mfunc.data.packing.attention_blocks import attention_blocks, with_attention_blocks
 from mfunc.data.packing.buckets import BatchPlan, batch_by_length, length_batches
 from mfunc.data.packing.cut import infer_max_len, infer_seqlen, truncate
 from mfunc.data.packing.mask import actual_seq_len, position_ids, segment_mask, zigzag_mask
@@ -69,6 +70,7 @@ __all__ = [
     "actual_seq_len",
     "ag_news",
     "alpaca_conversations",
+    "attention_blocks",
     "batch",
     "batch_by_length",
     "belle_conversations",
@@ -125,6 +127,7 @@ __all__ = [
     "truncate",
     "unpack",
     "wikitext",
+    "with_attention_blocks",
     "write",
     "zigzag_mask",
 ]

@@ -19,7 +19,7 @@ from __future__ import annotations
 from mindspore import Tensor
 from mindspore.ops import operations as P
 
-from mfunc.nn import attention
+from mfunc.nn.dense_attention import positions
 from mfunc.nn.layers import linear, split_heads
 from mfunc.tree import Tree
 
@@ -59,7 +59,7 @@ def running_positions(input_ids: Tensor, segment_ids: Tensor | None, layer: Tree
             "prefix: segment_ids came without position_ids; before a prefix the positions of every "
             "segment must start at 0: give position_ids too"
         )
-    return attention.positions(input_ids)
+    return positions(input_ids)
 
 
 def after_prefix(position_ids: Tensor, layer: Tree) -> Tensor:
@@ -76,23 +76,24 @@ def after_prefix(position_ids: Tensor, layer: Tree) -> Tensor:
     return position_ids + prefix_length(layer) if "prefix_k" in layer else position_ids
 
 
-def see_prefix(bias: Tensor, layer: Tree) -> Tensor:
+def see_prefix(seen: Tree, layer: Tree) -> Tree:
     """Widen what is added to the scores by the virtual tokens, which everybody sees.
 
     Args:
-      bias: float32 [B, H, S, T].
+      seen: of `attention.see`; its `bias` is float32 [B, H, S, T] where there is a prefix.
       layer: the first layer; all have prefixes of one length.
 
     Returns:
-      float32 [B, H, S, P + T].
+      The same with a `bias` float32 [B, H, S, P + T].
 
     Example:
-      >>> see_prefix(Tensor([[[[-1e9]]]]), {"prefix_k": Tensor([[1.0]])}).asnumpy().tolist()
+      >>> seen = see_prefix({"bias": Tensor([[[[-1e9]]]])}, {"prefix_k": Tensor([[1.0]])})
+      >>> seen["bias"].asnumpy().tolist()
       [[[[0.0, -1000000000.0]]]]
     """
     if "prefix_k" not in layer:
-        return bias
-    return P.Pad(((0, 0), (0, 0), (0, 0), (prefix_length(layer), 0)))(bias)
+        return seen
+    return {"bias": P.Pad(((0, 0), (0, 0), (0, 0), (prefix_length(layer), 0)))(seen["bias"])}
 
 
 def behind_prefix(x: Tensor, layer: Tree, name: str) -> Tensor:

@@ -18,6 +18,7 @@ from mindspore.ops import operations as P
 from mfunc import random, spec
 from mfunc.depth import block, remat
 from mfunc.nn import adapted, attention, position
+from mfunc.nn.dense_attention import NEVER, positions
 from mfunc.nn.layers import embed, keep, linear, merge_heads, rms_norm, split_heads, swiglu
 from mfunc.spec import Spec
 from mfunc.tree import Tree
@@ -135,6 +136,7 @@ def apply(
     *,
     segment_ids: Tensor | None = None,
     position_ids: Tensor | None = None,
+    blocks: Tree = None,
     recompute: bool = False,
     constrain: Callable[[Tensor, tuple[str | None, ...]], Tensor] = keep,
 ) -> Tensor:
@@ -147,6 +149,8 @@ def apply(
       segment_ids: int32 [B, S]; 0 is padding, documents are 1, 2, ...; a document sees only itself.
       position_ids: int32 [B, S]; by default 0, 1, ... along the row (for packed rows behind a
         prefix they must be given).
+      blocks: from `data.attention_blocks` of these segments: attention computes no others. A prefix
+        does without.
       recompute: keep only the input of each layer for the gradient, and compute the layer again.
       constrain: places activations by their axes; `parallel` gives one.
 
@@ -154,10 +158,12 @@ def apply(
       float32 [B, S, V].
 
     Raises:
-      ValueError: a prefix is laid, and there are `segment_ids` but no `position_ids`.
+      ValueError: a prefix is laid, and there are `segment_ids` but no `position_ids`; the blocks
+        are for another number of tokens.
 
     Laws:
-      Token t changes no logit before t, and no logit of another segment.
+      Token t changes no logit before t, and no logit of another segment. With and without `blocks`
+      the logits of every segment are the same, to rounding.
 
     Source:
       Touvron et al. 2023; transformers 4.57 `LlamaForCausalLM` agrees to 1e-5 in float32.
@@ -168,13 +174,16 @@ def apply(
         position_ids = adapted.running_positions(input_ids, segment_ids, first)
     if segment_ids is None:
         segment_ids = ops.ones_like(input_ids)
-    bias = attention.causal_bias(segment_ids, config.num_attention_heads)
-    bias = adapted.see_prefix(bias, first)
-    tables = _tables(config, adapted.after_prefix(position_ids, first))
     x = constrain(embed(params["embed"], input_ids), ("tokens", "embed"))
+    prefix = adapted.prefix_length(first) > 0
+    seen = attention.see(
+        segment_ids, x, config.num_attention_heads, config.head_dim, blocks, prefix
+    )
+    seen = adapted.see_prefix(seen, first)
+    tables = _tables(config, adapted.after_prefix(attention.laid(position_ids, seen), first))
     through = _recomputed_layer if recompute else _layer
     for layer in params["layers"]:
-        x = constrain(through(layer, config, x, tables, bias), ("tokens", "embed"))
+        x = constrain(through(layer, config, x, tables, seen), ("tokens", "embed"))
     return _logits(params, config, x).reshape((batch, length, -1))
 
 
@@ -187,10 +196,10 @@ def _tables(config: Config, position_ids: Tensor) -> tuple[position.Table, posit
     )
 
 
-def _plain_layer(layer: Tree, config: Config, x: Tensor, tables: Any, bias: Tensor) -> Tensor:
+def _plain_layer(layer: Tree, config: Config, x: Tensor, tables: Any, seen: Tree) -> Tensor:
     """One layer over whole rows: [N, D] -> [N, D]."""
     q, k, v = _queries_keys_values(layer, config, x, tables)
-    return _after_attention(layer, config, x, q, k, v, bias)
+    return _after_attention(layer, config, x, q, k, v, seen)
 
 
 _layer, _recomputed_layer = block(_plain_layer), remat(_plain_layer)
@@ -210,12 +219,12 @@ def _queries_keys_values(
 
 
 def _after_attention(
-    layer: Tree, config: Config, x: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor
+    layer: Tree, config: Config, x: Tensor, q: Tensor, k: Tensor, v: Tensor, seen: Tree
 ) -> Tensor:
     """Attend, project, and go through the mlp, each beside the residual stream."""
     k = adapted.behind_prefix(k, layer, "prefix_k")
     v = adapted.behind_prefix(v, layer, "prefix_v")
-    mixed = linear(merge_heads(attention.attend(q, k, v, bias)), layer["o"])
+    mixed = linear(merge_heads(attention.attend(q, k, v, seen)), layer["o"])
     x = x + adapted.through_adapter(mixed, layer, "attention_adapter")
     normed = rms_norm(x, layer["mlp_norm"], config.rms_norm_eps)
     computed = swiglu(normed, layer["gate"], layer["up"], layer["down"])
@@ -269,16 +278,16 @@ def decode(
       Logits equal those of `apply` on the whole rows.
     """
     batch, new = input_ids.shape
-    place = ops.expand_dims(cache["length"], 1) + attention.positions(input_ids)
+    place = ops.expand_dims(cache["length"], 1) + positions(input_ids)
     first = params["layers"][0]
     tables = _tables(config, adapted.after_prefix(place, first))
     written, bias = _cache_plan(place, cache["k"][0].shape[2], config.num_attention_heads)
-    bias = adapted.see_prefix(bias, first)
+    seen = adapted.see_prefix({"bias": bias}, first)
     x = embed(params["embed"], input_ids)
     keys, values = [], []
     for i in range(config.num_hidden_layers):
         x, k, v = _cached_layer(
-            params["layers"][i], config, x, tables, bias, written, cache["k"][i], cache["v"][i]
+            params["layers"][i], config, x, tables, seen, written, cache["k"][i], cache["v"][i]
         )
         keys.append(k)
         values.append(v)
@@ -295,7 +304,7 @@ def _cache_plan(place: Tensor, length: int, heads: int) -> tuple[Tensor, Tensor]
     slots = Tensor(np.arange(length, dtype=np.int32))
     written = ops.cast(slots.reshape((1, -1, 1)) == ops.expand_dims(place, 1), ms.float32)
     seen = ops.cast(slots.reshape((1, 1, -1)) <= ops.expand_dims(place, 2), ms.float32)
-    return written, P.Stack(1)([(seen - 1.0) * attention.NEVER] * heads)
+    return written, P.Stack(1)([(seen - 1.0) * NEVER] * heads)
 
 
 @block
@@ -304,7 +313,7 @@ def _cached_layer(
     config: Config,
     x: Tensor,
     tables: Any,
-    bias: Tensor,
+    seen: Tree,
     written: Tensor,
     old_k: Tensor,
     old_v: Tensor,
@@ -312,7 +321,7 @@ def _cached_layer(
     """One layer over new tokens, which are written into the cache."""
     q, k, v = _queries_keys_values(layer, config, x, tables)
     k, v = _write(old_k, k, written), _write(old_v, v, written)
-    return _after_attention(layer, config, x, q, k, v, bias), k, v
+    return _after_attention(layer, config, x, q, k, v, seen), k, v
 
 
 def _write(old: Tensor, new: Tensor, written: Tensor) -> Tensor:

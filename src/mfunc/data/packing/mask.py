@@ -42,7 +42,7 @@ def segment_mask(segment_ids: Any) -> np.ndarray:
     Source:
       MindSpeed-LLM v2.1.0, multi-sample pack fine-tuning ("zigzag" mask).
     """
-    segments = _segments("segment_mask", segment_ids)
+    segments = segments_array("segment_mask", segment_ids)
     size = segments.shape[-1]
     flat = segments.reshape(-1, size)
     mask = np.zeros((len(flat), size, size), bool)
@@ -73,7 +73,7 @@ def position_ids(segment_ids: Any) -> np.ndarray:
       >>> position_ids([1, 1, 1, 2, 2, 0, 0]).tolist()
       [0, 1, 2, 0, 1, 0, 0]
     """
-    segments = _segments("position_ids", segment_ids)
+    segments = segments_array("position_ids", segment_ids)
     starts, lengths = runs(segments.reshape(-1, segments.shape[-1]))
     positions = np.arange(segments.size, dtype=np.int32)
     positions -= np.repeat(starts.astype(np.int32), lengths)
@@ -107,7 +107,7 @@ def actual_seq_len(segment_ids: Any) -> np.ndarray:
     Source:
       MindSpeed-LLM v2.1.0 `actual_seq_len`, with its padding merged into one segment.
     """
-    segments = _segments("actual_seq_len", segment_ids)
+    segments = segments_array("actual_seq_len", segment_ids)
     flat = segments.reshape(-1, segments.shape[-1])
     later, earlier = flat[:, 1:], flat[:, :-1]
     wrong = (later != earlier) & (later != 0) & ((later < earlier) | (earlier == 0))
@@ -154,7 +154,7 @@ def segments_of(lengths: np.ndarray, in_row: np.ndarray, width: int) -> dict[str
     return {"segment_ids": segment_ids, "position_ids": position_ids}
 
 
-def _segments(where: str, segment_ids: Any) -> np.ndarray:
+def segments_array(where: str, segment_ids: Any) -> np.ndarray:
     """As an integer array with a position axis of at least one."""
     segments = np.asarray(segment_ids)
     if not segments.ndim or segments.dtype.kind not in "iu" or not segments.shape[-1]:

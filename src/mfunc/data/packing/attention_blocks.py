@@ -1,0 +1,146 @@
+"""Which blocks of keys each block of queries has to look at, so that attention computes no others.
+
+Rows are laid end to end and cut into blocks of positions. A block of queries needs the blocks from
+the start of the segment of its first token up to itself; what only holds other segments, or
+padding, is in no pair.
+
+    segment_ids   1 1 1 2 | 2 2 2 0 | 0 0 0 0        first   0 0 2
+    block            0         1         2           pairs   (0 0) (1 0) (1 1)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mfunc.data.check import integer
+from mfunc.data.columns import Columns
+from mfunc.data.compose import Apply, transform
+from mfunc.data.packing.mask import runs, segments_array
+
+BLOCK = 64  # measured: 32 to 128 are within a fifth of each other (docs/padding.md)
+
+
+def attention_blocks(
+    segment_ids: Any, *, block: int = BLOCK, multiple: int | None = None, most: int | None = None
+) -> dict[str, np.ndarray]:
+    """Say which pairs of blocks hold a query and a key of one segment.
+
+    Args:
+      segment_ids: integers [..., S], each segment in one piece; 0 is padding.
+      block: positions in a block, C. The number of all positions is a multiple of it.
+      multiple: the number of pairs is rounded up to a multiple of it, so that a step is compiled
+        for few numbers only; by default half the number of blocks.
+      most: the number of pairs is exactly this, so that a step is compiled once.
+
+    Returns:
+      `pairs` int32 [P, 2], (query block, key block), sorted; those that fill up are (0, -1).
+      `first` int32 [blocks], the first block of keys that each block of queries needs.
+
+    Raises:
+      ValueError: the positions are no multiple of `block`; there are more than `most` pairs; a
+        segment is in two places of a row.
+
+    Laws:
+      every allowed (query, key) is in exactly one pair; a block of padding is in none.
+
+    Example:
+      >>> row = [1, 1, 1, 2, 2, 2, 2, 0, 0, 0, 0, 0]
+      >>> attention_blocks(row, block=4, multiple=1)["pairs"].tolist()
+      [[0, 0], [1, 0], [1, 1]]
+    """
+    integer("attention_blocks", "block", block, least=1)
+    segments = segments_array("attention_blocks", segment_ids)
+    rows = segments.reshape(-1, segments.shape[-1])
+    if rows.size % block:
+        raise ValueError(
+            f"attention_blocks: {rows.shape[0]} rows of {rows.shape[1]} are {rows.size} positions, "
+            f"no multiple of block={block}; choose a block that divides them"
+        )
+    starts, lengths = runs(rows)
+    _check_whole(rows, starts)
+    own = np.repeat(starts, lengths).reshape(-1, block)  # where the segment of a token begins
+    real = rows.reshape(-1, block) > 0
+    count = len(own)
+    here = np.arange(count)
+    begins = own[here, real.argmax(axis=1)] // block
+    first = np.where(real.any(axis=1), begins, here)
+    each = np.where(real.any(axis=1), here - first + 1, 0)
+    query = np.repeat(here, each)
+    key = np.arange(len(query)) - np.repeat(np.cumsum(each) - each - first, each)
+    pairs = np.stack([query, key], axis=1).astype(np.int32)
+    wanted = _wanted(len(pairs), count, multiple, most)
+    filling = np.tile(np.array([[0, -1]], np.int32), (wanted - len(pairs), 1))
+    return {"pairs": np.concatenate([pairs, filling]), "first": first.astype(np.int32)}
+
+
+def _check_whole(rows: np.ndarray, starts: np.ndarray) -> None:
+    """Refuse a segment in two pieces: the first would not be seen from the second."""
+    row, number = starts // rows.shape[1], rows.reshape(-1)[starts]
+    real = number > 0
+    found, counts = np.unique(np.stack([row[real], number[real]]), axis=1, return_counts=True)
+    if (counts > 1).any():
+        at, segment = found[:, counts.argmax()].tolist()
+        raise ValueError(
+            f"attention_blocks: row {at} has segment {segment} in {counts.max()} places; a segment "
+            "is one piece"
+        )
+
+
+def _wanted(pairs: int, blocks: int, multiple: int | None, most: int | None) -> int:
+    """How many pairs there will be with those that fill up; never none."""
+    if most is not None:
+        integer("attention_blocks", "most", most, least=1)
+        if multiple is not None:
+            raise ValueError("attention_blocks: multiple and most are given; give one of them")
+        if pairs > most:
+            raise ValueError(
+                f"attention_blocks: the batch has {pairs} pairs of blocks, but most={most}; "
+                "give a larger number, or leave it out"
+            )
+        return most
+    step = max(blocks // 2, 1) if multiple is None else multiple
+    integer("attention_blocks", "multiple", step, least=1)
+    return max(-(-pairs // step), 1) * step
+
+
+@transform
+def with_attention_blocks(
+    block: int = BLOCK, *, multiple: int | None = None, most: int | None = None
+) -> Apply:
+    """Add `attention_blocks` to a batch, the last step before the model.
+
+    Args:
+      block: positions in a block.
+      multiple: as for `attention_blocks`.
+      most: as for `attention_blocks`.
+
+    Returns:
+      A transform of batches with `segment_ids` [B, S]. Its new entry belongs to the whole batch,
+      not to rows: rows are taken and joined before.
+
+    Raises:
+      ValueError: there are no `segment_ids`, or as `attention_blocks`.
+
+    Example:
+      >>> batch = {"segment_ids": np.int32([[1, 1, 2, 0]])}
+      >>> with_attention_blocks(2, multiple=1)(batch)["attention_blocks"]["pairs"].tolist()
+      [[0, 0], [1, 1]]
+    """
+    integer("with_attention_blocks", "block", block, least=1)
+    if multiple is not None:
+        integer("with_attention_blocks", "multiple", multiple, least=1)
+    if most is not None:
+        integer("with_attention_blocks", "most", most, least=1)
+
+    def apply(columns: Columns) -> Columns:
+        if "segment_ids" not in columns:
+            raise ValueError(
+                "with_attention_blocks: no column 'segment_ids'; put pack(...) or "
+                f"pad_to_divisor(...) before it; the columns are {', '.join(columns) or 'none'}"
+            )
+        found = attention_blocks(columns["segment_ids"], block=block, multiple=multiple, most=most)
+        return {**columns, "attention_blocks": found}
+
+    return apply
