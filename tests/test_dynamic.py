@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mindspore import Tensor
 from tests import models
 from tests.models import TINY
 from tests.trees import assert_close, tensor
 
 from mfunc.batching import vmap
-from mfunc.dynamic import Dim, axes_of
+from mfunc.dynamic import Dim, axes_of, static_sizes
 from mfunc.gradient import value_and_grad
 from mfunc.loss import next_token_loss
 from mfunc.nn import llama
@@ -46,11 +48,55 @@ def test_fits(dim, fit, misfit):
         ({"divisor": 4, "remainder": -1}, r"Dim: remainder=-1 must be from 0 to below divisor=4"),
         ({"divisor": 8, "max": 7}, r"Dim: no size fits n = 8 k \+ 0, from 1 to 7"),
         ({"min": 5, "max": 4}, r"Dim: no size fits n = any, from 5 to 4"),
+        ({"divisor": 4, "static": (8, 9)}, r"Dim: static size 9 does not fit; allowed is n = 4 k"),
     ],
 )
 def test_a_dim_that_holds_no_size_is_refused(settings, said):
     with pytest.raises(ValueError, match=said):
         Dim("n", **settings)
+
+
+@pytest.mark.parametrize(("size", "wanted"), [(1, 3), (3, 3), (4, 5), (64, 65), (65, 65)])
+def test_the_next_size_that_fits(size, wanted):
+    assert LENGTH.at_least(size) == wanted
+
+
+def test_no_size_above_the_largest():
+    with pytest.raises(ValueError, match=r"no size from 66 on fits; allowed is length = 2 k \+ 1"):
+        LENGTH.at_least(66)
+
+
+# --- which sizes get a graph of their own ---
+
+COSTS = {"seconds": 0.01, "faster": 0.25, "compile_seconds": 2.0}
+
+
+def test_a_size_is_static_if_it_saves_more_than_its_compilation():
+    """Size 100 saves 0.25 s a step: eight steps pay for the compilation, the ninth is won."""
+    assert static_sizes({100: 8}, **COSTS) == ()
+    assert static_sizes({100: 9, 200: 5, 10: 50}, **COSTS) == (100, 200)
+    assert static_sizes({}, **COSTS) == ()
+
+
+@given(
+    st.dictionaries(st.integers(1, 500), st.integers(1, 200), max_size=6),
+    st.sets(st.integers(1, 500)),
+)
+def test_no_other_choice_takes_less_time(counts, other):
+    def total(static):
+        steps = sum(
+            times * n * COSTS["seconds"] * (1 - COSTS["faster"] * (n in static))
+            for n, times in counts.items()
+        )
+        return steps + COSTS["compile_seconds"] * len(set(static) & counts.keys())
+
+    assert total(static_sizes(counts, **COSTS)) <= total(other) + 1e-9
+
+
+@pytest.mark.parametrize("wrong", [{"faster": 1.5}, {"seconds": -1.0}, {"compile_seconds": -1.0}])
+def test_costs_that_cannot_be_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"static_sizes: faster=.* must be from 0 to 1, seconds="):
+        static_sizes({1: 1}, **(COSTS | wrong))
 
 
 def test_patterns_name_leaves_by_the_end_of_their_path():
@@ -88,6 +134,21 @@ def test_a_llama_of_twelve_lengths_compiles_once():
         seen, wanted = fast(params, rows), value_and_grad(loss)(params, rows)
         assert_close(seen, wanted, rtol=2e-4, atol=2e-6)
     assert fast.compiles() == 1
+
+
+def test_a_static_size_has_a_graph_of_its_own():
+    """The others share one; `compilations` tells which there are, in the order they were made."""
+    some = Dim("length", divisor=2, remainder=1, min=3, max=65, static=(5, 9))
+    fast = jit(value_and_grad(loss), dynamic=dict.fromkeys(EVERY, (None, some)))
+    params = models.params()
+    for length in (17, 5, 7, 9, 5, 21):
+        rows = {name: Tensor(array) for name, array in batch(length).items()}
+        seen, wanted = fast(params, rows), value_and_grad(loss)(params, rows)
+        assert_close(seen, wanted, rtol=2e-4, atol=2e-6)
+    assert fast.compiles() == 3
+    made = fast.compilations()
+    assert [sizes for sizes, _ in made] == [{"length": None}, {"length": 5}, {"length": 9}]
+    assert all(seconds > 0 for _, seconds in made)
 
 
 def test_other_axes_stay_what_they_are():

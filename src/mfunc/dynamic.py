@@ -28,6 +28,8 @@ class Dim:
       remainder: from 0 to below `divisor`.
       min: the least size.
       max: the largest size, or `None`.
+      static: sizes that get a graph of their own, which is faster than the one for all others (see
+        `static_sizes`).
 
     Raises:
       ValueError: no size would fit.
@@ -45,21 +47,77 @@ class Dim:
     remainder: int = attrs.field(default=0, kw_only=True, validator=_fits)
     min: int = attrs.field(default=1, kw_only=True, validator=attrs.validators.ge(1))
     max: int | None = attrs.field(default=None, kw_only=True)
+    static: tuple[int, ...] = attrs.field(default=(), kw_only=True, converter=tuple)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse a range that holds no size."""
+        """Refuse a range that holds no size, and a static size that is none."""
         if self.max is not None and not any(map(self.fits, range(self.min, self.max + 1))):
             raise ValueError(f"Dim: no size fits {self}")
+        for size in self.static:
+            if not self.fits(size):
+                raise ValueError(f"Dim: static size {size} does not fit; allowed is {self}")
 
     def fits(self, size: int) -> bool:
         """Tell whether an axis may have this size."""
         inside = size >= self.min and (self.max is None or size <= self.max)
         return inside and size % self.divisor == self.remainder
 
+    def at_least(self, size: int) -> int:
+        """Return the smallest size that fits and is not below `size`.
+
+        Raises:
+          ValueError: `max` is below it.
+
+        Example:
+          >>> Dim(divisor=8, remainder=1).at_least(18)
+          25
+        """
+        size = max(size, self.min)
+        found = size + (self.remainder - size) % self.divisor
+        if self.max is not None and found > self.max:
+            raise ValueError(f"Dim: no size from {size} on fits; allowed is {self}")
+        return found
+
     def __str__(self) -> str:
         """Say which sizes fit."""
         form = f"{self.divisor} k + {self.remainder}" if self.divisor > 1 else "any"
         return f"{self.name} = {form}, from {self.min} to {self.max or 'no limit'}"
+
+
+def static_sizes(
+    counts: Mapping[int, int], *, seconds: float, faster: float, compile_seconds: float
+) -> tuple[int, ...]:
+    """Say which sizes come often enough for a graph of their own.
+
+    A graph for one size saves a share of each of its steps, and costs one more compilation. What
+    sizes there will be is known before training begins: the plan of the batches tells.
+
+    Args:
+      counts: how many steps there will be of each size.
+      seconds: of a step of size 1 in the graph for all sizes; a step of size n takes n times that.
+      faster: share of a step's time that a graph of its own saves, 0 to 1.
+      compile_seconds: of one graph.
+
+    Returns:
+      The sizes for `Dim(static=)`, increasing.
+
+    Raises:
+      ValueError: a share outside of 0..1, or negative seconds.
+
+    Laws:
+      no choice takes less time in all, by these numbers; more steps never make fewer sizes.
+
+    Example:
+      >>> static_sizes({128: 900, 256: 40, 512: 1}, seconds=1e-3, faster=0.25, compile_seconds=2.0)
+      (128, 256)
+    """
+    if not 0 <= faster <= 1 or seconds < 0 or compile_seconds < 0:
+        raise ValueError(
+            f"static_sizes: faster={faster} must be from 0 to 1, seconds={seconds} and "
+            f"compile_seconds={compile_seconds} not negative"
+        )
+    worth = (n for n, times in counts.items() if times * n * seconds * faster > compile_seconds)
+    return tuple(sorted(worth))
 
 
 def axes_of(

@@ -14,6 +14,7 @@ In graphs only flat tensors cross a border (`staging`). `docs/mindspore.md` list
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -55,11 +56,13 @@ def jit(
         donated, else a tuple of trees. The result is the new tree, or a tuple that begins with it.
       dynamic: `{pattern: axes}`, which axes may have another size at each call without compiling
         again: `{"input_ids": (None, Dim("length", divisor=8, max=4096))}`. A pattern names leaves
-        by the end of their path.
+        by the end of their path. Sizes in `Dim(static=)` have graphs of their own.
 
     Returns:
       A function of the same arguments. `.compiles()` counts the graphs it has compiled so far. A
       second `jit(fn)` of the same settings finds those of the first, unless it donates.
+      `.compilations()` tells of each the sizes it is for (`None`: any), by the name of their `Dim`,
+      and the seconds of its first call.
 
     Raises:
       TypeError: a leaf is none of the above, or a static value cannot be hashed; the path is named.
@@ -97,19 +100,30 @@ def jit(
         inputs = [_enter(leaf, i, structure) for i, leaf in enumerate(leaves)]
         kinds = _kinds(inputs, flexible, structure, name)
         key = structure, staging.frozen(fixed), tuple(kinds)
-        if key not in graphs:
+        began = time.perf_counter()
+        new = key not in graphs
+        if new:
             _refuse_namedtuples(tree.unflatten(structure, leaves), fn)
             donation = entry.donation_of(structure, kinds, given, leaves, inputs, homes, name)
             graphs[key] = entry.build(fn, structure, fixed, kinds, donation, home, name)
             constants.update({} if constants else constants_of(fn))
         check_constants(fn, constants, name)
-        return entry.run(graphs[key], leaves, inputs, name, compiled)
+        result = entry.run(graphs[key], leaves, inputs, name, compiled)
+        if new:
+            made.append((_sizes(inputs, flexible, structure, name), time.perf_counter() - began))
+        return result
 
     compiled = [0]
-    call.compiles = lambda: compiled[0]  # type: ignore[attr-defined]
-    call.again = functools.partial(  # type: ignore[attr-defined]
-        jit, static_argnums=positions, static_argnames=names, dynamic=dynamic
-    )
+    made: list[tuple[dict[str, int | None], float]] = []
+    again = functools.partial(jit, static_argnums=positions, static_argnames=names, dynamic=dynamic)
+    return _telling(call, compiled, made, again)
+
+
+def _telling(call: Any, compiled: list[int], made: list[Any], again: Function) -> Function:
+    """Give a jitted function what it tells of its graphs."""
+    call.compiles = lambda: compiled[0]
+    call.compilations = lambda: tuple(made)
+    call.again = again
     return call
 
 
@@ -206,6 +220,19 @@ def _kinds(
     ]
 
 
+def _sizes(
+    inputs: list[Any], flexible: tuple[tuple[str, Axes], ...], structure: tree.Structure, name: str
+) -> dict[str, int | None]:
+    """Return the size that a graph was made for, by the name of its `Dim`; `None` if for any."""
+    found: dict[str, int | None] = {}
+    if flexible:
+        for x, axes in zip(inputs, _flexible_places(flexible, structure, name)[1], strict=True):
+            for dim, size in zip(axes or (), x.shape if axes else (), strict=True):
+                if dim is not None:
+                    found[dim.name] = size if size in dim.static else None
+    return found
+
+
 @functools.lru_cache(maxsize=256)
 def _flexible_places(
     flexible: tuple[tuple[str, Axes], ...], structure: tree.Structure, name: str
@@ -216,7 +243,12 @@ def _flexible_places(
 
 
 def _mixed(shape: tuple[int, ...], axes: Axes) -> tuple[int | Dim, ...]:
-    return tuple([dim or size for dim, size in zip(axes, shape, strict=True)])
+    return tuple(
+        [
+            size if dim is None or size in dim.static else dim
+            for dim, size in zip(axes, shape, strict=True)
+        ]
+    )
 
 
 def _place(path: str) -> str:

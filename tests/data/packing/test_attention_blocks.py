@@ -73,9 +73,7 @@ def test_a_batch_gets_its_blocks():
 
 
 def test_a_batch_without_segments_is_refused():
-    with pytest.raises(
-        ValueError, match=r"no column 'segment_ids'; put .* columns are ids"
-    ):
+    with pytest.raises(ValueError, match=r"no column 'segment_ids'; put .* columns are ids"):
         md.with_attention_blocks()({"ids": np.int32([[1]])})
 
 

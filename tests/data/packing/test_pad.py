@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
 import mfunc.data as md
+from mfunc.dynamic import Dim
 
 # One sample: source 1..5 (untrained), target 6 7 and eos 8.
 ONE = {
@@ -91,3 +94,41 @@ def test_upstreams_lengths_but_for_remainder_0():
         ids = {"input_ids": md.Ragged.from_rows([range(longest), range(7)])}
         padded = md.pad_to_divisor(divisor, remainder=remainder)(ids)
         assert padded["input_ids"].shape == (2, width)
+
+
+# --- one object for data and graph ---
+
+LENGTH = Dim("length", divisor=4, remainder=1, min=9, max=17)
+
+
+@pytest.mark.parametrize(("longest", "width"), [(1, 9), (9, 9), (10, 13), (17, 17)])
+def test_a_dim_says_the_length(longest, width):
+    columns = {"input_ids": md.Ragged.from_rows([[1] * longest, [2]])}
+    assert md.pad_to_divisor(LENGTH)(columns)["input_ids"].shape == (2, width)
+
+
+def test_no_token_takes_the_least_size_of_a_dim():
+    columns = {"input_ids": md.Ragged.from_rows([[], []])}
+    assert md.pad_to_divisor(LENGTH)(columns)["input_ids"].shape == (2, 9)
+
+
+def test_a_dim_refuses_what_it_cannot_hold():
+    with pytest.raises(ValueError, match="row 0 has 18 tokens but max_length=17; put truncate"):
+        md.pad_to_divisor(LENGTH)({"input_ids": md.Ragged.from_rows([[1] * 18])})
+
+
+@pytest.mark.parametrize("settings", [{"remainder": 1}, {"max_length": 17}])
+def test_a_dim_has_its_own_remainder_and_largest_size(settings):
+    with pytest.raises(ValueError, match=r"length = 4 k \+ 1, from 9 to 17 has its own remainder"):
+        md.pad_to_divisor(LENGTH, **settings)
+
+
+def test_a_dim_whose_largest_is_no_size_is_refused():
+    with pytest.raises(ValueError, match="max=18 is not a size of length = 4 k"):
+        md.pad_to_divisor(Dim("length", divisor=4, remainder=1, max=18))
+
+
+def test_transforms_of_one_dim_are_equal():
+    same = Dim("length", divisor=4, remainder=1, min=9, max=17)
+    assert md.pad_to_divisor(LENGTH) == md.pad_to_divisor(same)
+    assert pickle.loads(pickle.dumps(md.pad_to_divisor(LENGTH))) == md.pad_to_divisor(same)

@@ -16,11 +16,12 @@ from mfunc.data.columns import (
 )
 from mfunc.data.compose import Apply, transform
 from mfunc.data.ragged import Ragged, copy_windows
+from mfunc.dynamic import Dim
 
 
 @transform
 def pad_to_divisor(
-    divisor: int,
+    divisor: int | Dim,
     *,
     remainder: int = 0,
     max_length: int | None = None,
@@ -40,6 +41,8 @@ def pad_to_divisor(
 
     Args:
       divisor: L' is a multiple of it, plus `remainder`; `divisor == max_length` is a fixed length.
+        Or the `Dim` that a step is compiled for, with its remainder, least and largest size: then
+        data and graph are of one object and cannot disagree.
       remainder: 0..divisor - 1; 1 suits models that take S + 1 tokens.
       max_length: refuse longer samples; itself of the form `divisor * k + remainder`.
       pad_id: token written where `segment_ids` is 0.
@@ -52,8 +55,9 @@ def pad_to_divisor(
       `segment_ids`, `position_ids` int32. Columns without Ragged ones are returned as they are.
 
     Raises:
-      ValueError: when built, for a setting out of range; on a sample longer than `max_length`, a
-        column of `pads` that is absent, or a pad that its type cannot hold.
+      ValueError: when built, for a setting out of range, or one that the `Dim` has; on a sample
+        longer than `max_length`, a column of `pads` that is absent, or a pad that its type cannot
+        hold.
 
     Laws:
       idempotent; L' is minimal; the tokens of a row are its sample, then padding.
@@ -68,18 +72,10 @@ def pad_to_divisor(
       MindFormers 1.3 dynamic shape (`divisor`, `remainder`, `pad_token_id` of `train_dataset`,
       `ignore_token_id`), which pads labels with 0 and does not round at all for remainder 0.
     """
-    integer("pad_to_divisor", "divisor", divisor, least=1)
-    integer("pad_to_divisor", "remainder", remainder, least=0, most=divisor - 1)
+    length = _length(divisor, remainder, max_length)
     integer("pad_to_divisor", "pad_id", pad_id, least=0, most=2**31 - 1)
     integer("pad_to_divisor", "ignore_id", ignore_id, least=-(2**31), most=2**31 - 1)
     fills = {"input_ids": pad_id, "labels": ignore_id, **_further(pads or {})}
-    if max_length is not None:
-        integer("pad_to_divisor", "max_length", max_length, least=1)
-        if max_length % divisor != remainder:
-            raise ValueError(
-                f"pad_to_divisor: max_length={max_length} is not {divisor} * k + {remainder}; "
-                f"the next below is {(max_length - remainder) // divisor * divisor + remainder}"
-            )
 
     def apply(columns: Columns) -> Columns:
         num_rows("pad_to_divisor", columns)
@@ -88,16 +84,39 @@ def pad_to_divisor(
         ragged = token_columns("pad_to_divisor", columns)
         lengths = ragged["input_ids"].lengths
         longest = int(lengths.max(initial=0))
-        if max_length is not None and longest > max_length:
+        if length.max is not None and longest > length.max:
             row = row_name(columns, int(lengths.argmax()))
             raise ValueError(
-                f"pad_to_divisor: {row} has {longest} tokens but max_length={max_length}; "
+                f"pad_to_divisor: {row} has {longest} tokens but max_length={length.max}; "
                 "put truncate(...) before it"
             )
-        width = longest + (remainder - longest) % divisor
+        # Samples without a token take no place, unless a graph has a least size.
+        shared = isinstance(divisor, Dim)
+        width = length.at_least(longest) if longest or shared else remainder
         return _padded(columns, _relabelled(ragged, ignore_id), width, fills)
 
     return apply
+
+
+def _length(divisor: int | Dim, remainder: int, max_length: int | None) -> Dim:
+    """The sizes that a batch may have."""
+    where = "pad_to_divisor"
+    if isinstance(divisor, Dim):
+        if remainder or max_length is not None:
+            raise ValueError(f"{where}: {divisor} has its own remainder and max; leave them out")
+        if divisor.max is not None and not divisor.fits(divisor.max):
+            raise ValueError(f"{where}: max={divisor.max} is not a size of {divisor}")
+        return divisor
+    integer(where, "divisor", divisor, least=1)
+    integer(where, "remainder", remainder, least=0, most=divisor - 1)
+    if max_length is not None:
+        integer(where, "max_length", max_length, least=1)
+        if max_length % divisor != remainder:
+            raise ValueError(
+                f"{where}: max_length={max_length} is not {divisor} * k + {remainder}; "
+                f"the next below is {(max_length - remainder) // divisor * divisor + remainder}"
+            )
+    return Dim(divisor=divisor, remainder=remainder, max=max_length)
 
 
 def _further(pads: Mapping[str, float]) -> Mapping[str, float]:
