@@ -89,6 +89,8 @@ def jit(
     names = _several(static_argnames)
     flexible = tuple(map(_with_tuple, (dynamic or {}).items()))
     homes: dict[Any, Home] = {}
+    compiled: list[int] = [0]
+    made: list[Any] = []
     graphs, constants = _remembered(fn, None if given else (positions, names, home, flexible))
     name = _name(fn)
     check_pure(fn, name)
@@ -100,23 +102,20 @@ def jit(
         inputs = [_enter(leaf, i, structure) for i, leaf in enumerate(leaves)]
         kinds = _kinds(inputs, flexible, structure, name)
         key = structure, staging.frozen(fixed), tuple(kinds)
-        began = time.perf_counter()
-        new = key not in graphs
-        if new:
+        began = 0.0 if key in graphs else time.perf_counter()
+        if began:
             _refuse_namedtuples(tree.unflatten(structure, leaves), fn)
             donation = entry.donation_of(structure, kinds, given, leaves, inputs, homes, name)
             graphs[key] = entry.build(fn, structure, fixed, kinds, donation, home, name)
             constants.update({} if constants else constants_of(fn))
         check_constants(fn, constants, name)
         result = entry.run(graphs[key], leaves, inputs, name, compiled)
-        if new:
+        if began:
             made.append((_sizes(inputs, flexible, structure, name), time.perf_counter() - began))
         return result
 
-    compiled = [0]
-    made: list[tuple[dict[str, int | None], float]] = []
-    again = functools.partial(jit, static_argnums=positions, static_argnames=names, dynamic=dynamic)
-    return _telling(call, compiled, made, again)
+    again: dict[str, Any] = {"static_argnums": positions, "static_argnames": names}
+    return _telling(call, compiled, made, functools.partial(jit, **again, dynamic=dynamic))
 
 
 def _telling(call: Any, compiled: list[int], made: list[Any], again: Function) -> Function:
