@@ -59,3 +59,7 @@ def batch_of(segment_ids: np.ndarray, seed: int = 0) -> dict[str, Tensor]:
         "position_ids": md.position_ids(segment_ids),
     }
     return {name: Tensor(np.asarray(column, np.int32)) for name, column in columns.items()}
+
+
+# Every family that decodes, with a tiny config: the laws of layouts go through all of them.
+DECODERS = {"llama": (llama, TINY)}

@@ -22,6 +22,7 @@ DATA = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"```(python|console)\n(.*?)```\n(?:```text\n(.*?)```\n)?", re.DOTALL)
 COMMAND = re.compile(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 METRICS = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+PADDING = (ROOT / "docs" / "padding.md").read_text(encoding="utf-8")
 TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 PAGE = (ROOT / "docs" / "from_jax.md").read_text(encoding="utf-8")
 
@@ -136,6 +137,16 @@ def test_the_metrics_page_names_every_metric():
 
     functions = {name for name in metrics.__all__ if name[0].islower()}
     assert {name for name in functions if f"`{name}`" not in METRICS} == set()
+
+
+# --- padding.md ---
+
+
+def test_the_padding_page_prints_what_it_says():
+    blocks = list(runs(PADDING))
+    assert len(blocks) == 1
+    for code, said, printed in blocks:
+        assert printed == said, code
 
 
 # --- training.md: one script, since MindSpore reads the source of what it compiles ---

@@ -410,6 +410,25 @@ def test_numbers_are_constants_that_compile_again():
     assert [compiled_by(lambda k=k: ours(X, k)) for k in (1.0, 2.0, 3.0)] == [1, 0, 0]
 
 
+# --- maps ---
+
+
+def times_looked_up(x, table, at):
+    return x * P.Gather()(table, at, 0).sum()
+
+
+@ms.jit
+def maps_times_looked_up(x, table, at):
+    return ms.vmap(times_looked_up, (0, None, None))(x, table, at)
+
+
+def test_a_lookup_of_what_is_not_mapped_fails():
+    """Where the lookup stands before the map it is right."""
+    at = Tensor([1, 0], ms.int32)
+    with pytest.raises(TypeError, match="inputs number should be 4 but got 3"):
+        maps_times_looked_up(X, X, at)
+
+
 # --- what cannot be compiled; all loud ---
 
 

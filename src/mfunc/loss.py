@@ -105,12 +105,12 @@ def sample_losses(
     losses, trained = token_losses(logits, labels, segment_ids)
     if segment_ids is None:
         segment_ids = ops.ones_like(labels)
-    rows, columns = labels.shape[0], labels.shape[1] + 1
+    # Added into a tensor, whose size may be one that is not known yet; a number of segments may not.
+    empty = P.Concat(1)((ops.zeros_like(losses), ops.zeros_like(losses[:, :1])))
     row = P.CumSum()(ops.ones_like(segment_ids), 0) - 1
-    place = (row * columns + segment_ids).reshape(-1)
-    total = P.UnsortedSegmentSum()
-    sums = total(losses.reshape(-1), place, rows * columns).reshape((rows, columns))
-    counts = total(trained.reshape(-1), place, rows * columns).reshape((rows, columns))
+    place = P.Stack(-1)((row, segment_ids))
+    add = P.TensorScatterAdd()
+    sums, counts = add(empty, place, losses), add(empty, place, trained)
     return sums / ops.maximum(counts, ops.ones_like(counts)), counts
 
 

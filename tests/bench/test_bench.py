@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import ROOT
 
 RUNS = {
+    "attention.py": (["--lengths", "128", "--block", "32", "--rounds", "1"], "times faster"),
     "pack.py": (["--rows", "300", "--seq-length", "256"], "tightest"),
     "checkpoint.py": (["--megabytes", "1", "--rounds", "1"], "save, checksummed"),
     "words.py": (["--rounds", "1"], "words, warm"),

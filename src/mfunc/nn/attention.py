@@ -25,7 +25,7 @@ from mfunc.staging import Seen, Stage
 from mfunc.tree import Tree
 
 # A pair of blocks costs as much as so many dense scores of its size (docs/padding.md).
-DEARER = 1.5
+DEARER = 2.0
 
 
 def choose(
