@@ -105,7 +105,7 @@ def sample_losses(
     losses, trained = token_losses(logits, labels, segment_ids)
     if segment_ids is None:
         segment_ids = ops.ones_like(labels)
-    # Added into a tensor, whose size may be one that is not known yet; a number of segments may not.
+    # Added into a tensor: its size may be unknown while compiling, a number of segments may not.
     empty = P.Concat(1)((ops.zeros_like(losses), ops.zeros_like(losses[:, :1])))
     row = P.CumSum()(ops.ones_like(segment_ids), 0) - 1
     place = P.Stack(-1)((row, segment_ids))
