@@ -37,7 +37,7 @@ from mfunc.nn import llama
 LAYOUTS = ("static", "dynamic", "rounded", "both", "buckets", "plain_pack", "neat_pack")
 COLUMNS = ("input_ids", "labels", "segment_ids", "position_ids")
 DIVISOR, REMAINDER, COARSE = 16, 1, 128
-# What a graph for one length saves, and what it costs; measured (docs/padding.md).
+# Guesses of what a graph for one length saves of a step, and of what it costs, to choose by.
 FASTER, COMPILE_SECONDS = 0.15, 5.0
 
 
@@ -50,14 +50,12 @@ class Layout:
       slots: tokens and padding of an epoch.
       graphs: how many a whole epoch compiles.
       length: the size that changes, or `None`.
-      blocks: attention by blocks.
     """
 
     batches: Any
     slots: int
     graphs: int
     length: mf.Dim | None = None
-    blocks: bool = False
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
@@ -194,7 +192,7 @@ def packed(samples: md.Columns, options: argparse.Namespace, *, isolate: bool) -
     graphs = 1
     if isolate:
         graphs = len({len(batch["attention_blocks"]["pairs"]) for batch in batches()})
-    return Layout(batches=batches, slots=slots, graphs=graphs, blocks=isolate)
+    return Layout(batches=batches, slots=slots, graphs=graphs)
 
 
 # --- one layout ---

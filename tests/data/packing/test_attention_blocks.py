@@ -81,3 +81,8 @@ def test_a_batch_without_segments_is_refused():
 def test_settings_are_refused_when_built(setting):
     with pytest.raises(ValueError, match=f"with_attention_blocks: {setting} must be an integer"):
         md.with_attention_blocks(**{setting: 0})
+
+
+def test_settings_that_exclude_each_other_are_refused_when_built():
+    with pytest.raises(ValueError, match="with_attention_blocks: multiple and most are given"):
+        md.with_attention_blocks(multiple=2, most=9)

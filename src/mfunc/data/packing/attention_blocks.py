@@ -19,7 +19,7 @@ from mfunc.data.columns import Columns
 from mfunc.data.compose import Apply, transform
 from mfunc.data.packing.mask import runs, segments_array
 
-BLOCK = 64  # measured: 32 to 128 are within a fifth of each other (docs/padding.md)
+BLOCK = 64  # faster than 128 and 256 for Alpaca in rows of 2,048 (bench/attention.py --block)
 
 
 def attention_blocks(
@@ -50,7 +50,7 @@ def attention_blocks(
       >>> attention_blocks(row, block=4, multiple=1)["pairs"].tolist()
       [[0, 0], [1, 0], [1, 1]]
     """
-    integer("attention_blocks", "block", block, least=1)
+    _check_settings("attention_blocks", block, multiple, most)
     segments = segments_array("attention_blocks", segment_ids)
     rows = segments.reshape(-1, segments.shape[-1])
     if rows.size % block:
@@ -88,21 +88,27 @@ def _check_whole(rows: np.ndarray, starts: np.ndarray) -> None:
         )
 
 
+def _check_settings(where: str, block: int, multiple: int | None, most: int | None) -> None:
+    """Refuse settings out of range, and two that exclude each other."""
+    integer(where, "block", block, least=1)
+    for name, value in (("multiple", multiple), ("most", most)):
+        if value is not None:
+            integer(where, name, value, least=1)
+    if multiple is not None and most is not None:
+        raise ValueError(f"{where}: multiple and most are given; give one of them")
+
+
 def _wanted(pairs: int, blocks: int, multiple: int | None, most: int | None) -> int:
     """How many pairs there will be with those that fill up; never none."""
-    if most is not None:
-        integer("attention_blocks", "most", most, least=1)
-        if multiple is not None:
-            raise ValueError("attention_blocks: multiple and most are given; give one of them")
-        if pairs > most:
-            raise ValueError(
-                f"attention_blocks: the batch has {pairs} pairs of blocks, but most={most}; "
-                "give a larger number, or leave it out"
-            )
-        return most
-    step = max(blocks // 2, 1) if multiple is None else multiple
-    integer("attention_blocks", "multiple", step, least=1)
-    return max(-(-pairs // step), 1) * step
+    if most is None:
+        step = multiple or max(blocks // 2, 1)
+        return max(-(-pairs // step), 1) * step
+    if pairs > most:
+        raise ValueError(
+            f"attention_blocks: the batch has {pairs} pairs of blocks, but most={most}; "
+            "give a larger number, or leave it out"
+        )
+    return most
 
 
 @transform
@@ -128,11 +134,7 @@ def with_attention_blocks(
       >>> with_attention_blocks(2, multiple=1)(batch)["attention_blocks"]["pairs"].tolist()
       [[0, 0], [1, 1]]
     """
-    integer("with_attention_blocks", "block", block, least=1)
-    if multiple is not None:
-        integer("with_attention_blocks", "multiple", multiple, least=1)
-    if most is not None:
-        integer("with_attention_blocks", "most", most, least=1)
+    _check_settings("with_attention_blocks", block, multiple, most)
 
     def apply(columns: Columns) -> Columns:
         if "segment_ids" not in columns:
