@@ -248,14 +248,15 @@ def adamw(rate: float, steps: int, warmup: int, weight_decay: float) -> mf.Optim
     )
 
 
-def loss_of(model: ModuleType, config: Any) -> Any:
+def loss_of(model: ModuleType, config: Any, frozen_head: bool = False) -> Any:
     """Return the loss of a packed batch as a function of the parameters."""
 
     def loss(params, batch):
         segments, places = batch["segment_ids"], batch["position_ids"]
-        logits = model.apply(
-            params, config, batch["input_ids"], segment_ids=segments, position_ids=places
-        )
+        logits = model.factored(
+            params, config, batch["input_ids"], segment_ids=segments, position_ids=places,
+            frozen_head=frozen_head,
+        )  # fmt: skip
         return mf.loss.next_token_loss(logits, batch["labels"], segments)
 
     return loss
@@ -290,7 +291,7 @@ def adapt(
     size = mf.spec.size(adapter)
     share = size / mf.spec.size(params)
     print(f"LoRA: {size:,} trained parameters beside the frozen ones ({share:.1%})")
-    whole = loss_of(model, config)
+    whole = loss_of(model, config, frozen_head=True)
 
     def loss(adapter, batch, frozen):
         return whole(lora.apply(frozen, adapter, settings), batch)

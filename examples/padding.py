@@ -248,7 +248,7 @@ def prepared(config: llama.Config, layout: Layout) -> tuple[Any, Any]:
     """Return a compiled step, and the state before it: the same for every layout."""
 
     def loss(params, batch):  # type: ignore[no-untyped-def]
-        logits = llama.apply(
+        logits = llama.factored(
             params, config, batch["input_ids"], segment_ids=batch["segment_ids"],
             position_ids=batch["position_ids"], blocks=batch["attention_blocks"],
         )  # fmt: skip

@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
 
 def lora_loss(pretrained: mf.Pretrained, settings: lora.Config) -> Any:
     """Return the loss of a packed batch as a function of the adapter."""
-    whole = loss_of(pretrained.model, pretrained.config)
+    whole = loss_of(pretrained.model, pretrained.config, frozen_head=True)
 
     def loss(adapter, batch, frozen):
         return whole(lora.apply(frozen, adapter, settings), batch)

@@ -35,6 +35,7 @@ LAYERS = (
         "products",
     ),
     (
+        "cross_entropy",
         "loss",
         "optim",
         "schedule",

@@ -25,7 +25,8 @@ def parts(size: dict[str, int], seed: int, rank: int, full: bool) -> tuple[Any, 
     settings = lora.Config(rank=rank, alpha=2 * rank, targets=TARGETS)
 
     def loss(params, ids):  # type: ignore[no-untyped-def]
-        return mf.loss.next_token_loss(llama.apply(params, config, ids), ids)
+        logits = llama.factored(params, config, ids, frozen_head=not full)
+        return mf.loss.next_token_loss(logits, ids)
 
     def lora_loss(pairs, ids, frozen):  # type: ignore[no-untyped-def]
         return loss(lora.apply(frozen, pairs, settings), ids)

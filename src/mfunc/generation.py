@@ -227,7 +227,7 @@ def _decode_step(model: ModuleType, config: Any) -> Callable[..., Any]:
         logits, after = model.decode(params, config, cache, input_ids, valid)
         places = Tensor(np.arange(input_ids.shape[1], dtype=np.int32)).reshape((1, -1, 1))
         last = ops.cast(places == (valid - 1).reshape((-1, 1, 1)), ms.float32)
-        return (logits * last).sum(1), after
+        return (ops.cast(logits, ms.float32) * last).sum(1), after
 
     return jit(step)
 

@@ -1,5 +1,8 @@
 """Losses. Labels stand beside their tokens; only here are they shifted to "predict the next one".
 
+All take logits, or in their place two factors of them (`nn.llama.factored`): then the means make a
+few logits at a time (`cross_entropy`), and a large vocabulary costs no memory.
+
 Shapes: B rows, S positions, V vocabulary.
 """
 
@@ -12,19 +15,19 @@ import mindspore as ms
 from mindspore import Tensor, ops
 from mindspore.ops import operations as P
 
-from mfunc import staging
+from mfunc import cross_entropy, staging
+from mfunc.cross_entropy import IGNORED, multiplied, weighted
 from mfunc.staging import Seen, Stage
-
-IGNORED = -100
+from mfunc.tree import Tree
 
 
 def next_token_loss(
-    logits: Tensor, labels: Tensor, segment_ids: Tensor | None = None
+    logits: Tensor | Tree, labels: Tensor, segment_ids: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return the mean negative log-likelihood of the trained tokens, and how many there are.
 
     Args:
-      logits: float [B, S, V]; `logits[:, t]` predicts token t + 1.
+      logits: float [B, S, V], or its factors; `logits[:, t]` predicts token t + 1.
       labels: int32 [B, S], aligned with the input; -100 is not trained.
       segment_ids: int32 [B, S]; if given, no token predicts the first one of the next segment.
 
@@ -44,13 +47,15 @@ def next_token_loss(
     Source:
       transformers 4.57 `ForCausalLMLoss`.
     """
-    losses, trained = token_losses(logits, labels, segment_ids)
+    targets = next_targets(labels, segment_ids)
+    trained = ops.cast(targets != IGNORED, ms.float32)
     count = trained.sum()
-    return losses.sum() / ops.maximum(count, Tensor(1.0, ms.float32)), count
+    weights = trained / ops.maximum(count, Tensor(1.0, ms.float32))
+    return weighted(logits, targets, ops.stop_gradient(weights)), count
 
 
 def sample_mean_loss(
-    logits: Tensor, labels: Tensor, segment_ids: Tensor | None = None
+    logits: Tensor | Tree, labels: Tensor, segment_ids: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return the mean over samples of their own mean loss, and how many samples there are.
 
@@ -59,7 +64,7 @@ def sample_mean_loss(
     is the same however the samples lie in rows.
 
     Args:
-      logits: float [B, S, V].
+      logits: float [B, S, V], or its factors.
       labels: int32 [B, S]; -100 is not trained.
       segment_ids: int32 [B, S]; each segment of a row is a sample; without it each row is one.
 
@@ -77,18 +82,23 @@ def sample_mean_loss(
       >>> [round(float(x), 3) for x in sample_mean_loss(logits, labels, segment_ids)]
       [0.549, 2.0]
     """
-    losses, counts = sample_losses(logits, labels, segment_ids)
+    targets = next_targets(labels, segment_ids)
+    trained = ops.cast(targets != IGNORED, ms.float32)
+    place = _places(labels, segment_ids)
+    counts = _by_sample(trained, place)
     samples = ops.cast(counts > 0, ms.float32).sum()
-    return losses.sum() / ops.maximum(samples, Tensor(1.0, ms.float32)), samples
+    its_count = P.GatherNd()(counts, place)
+    weights = trained / ops.maximum(its_count * samples, ops.ones_like(trained))
+    return weighted(logits, targets, ops.stop_gradient(weights)), samples
 
 
 def sample_losses(
-    logits: Tensor, labels: Tensor, segment_ids: Tensor | None = None
+    logits: Tensor | Tree, labels: Tensor, segment_ids: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return the mean loss of every sample, and how many trained tokens it has.
 
     Args:
-      logits: float [B, S, V].
+      logits: float [B, S, V], or its factors.
       labels: int32 [B, S]; -100 is not trained.
       segment_ids: int32 [B, S], from 0 to S; without it each row is one sample.
 
@@ -103,19 +113,28 @@ def sample_losses(
       ([[0, 1386, 0, 0]], [[0.0, 1.0, 0.0, 0.0]])
     """
     losses, trained = token_losses(logits, labels, segment_ids)
-    if segment_ids is None:
-        segment_ids = ops.ones_like(labels)
-    # Added into a tensor: its size may be unknown while compiling, a number of segments may not.
-    empty = P.Concat(1)((ops.zeros_like(losses), ops.zeros_like(losses[:, :1])))
-    row = P.CumSum()(ops.ones_like(segment_ids), 0) - 1
-    place = P.Stack(-1)((row, segment_ids))
-    add = P.TensorScatterAdd()
-    sums, counts = add(empty, place, losses), add(empty, place, trained)
+    place = _places(labels, segment_ids)
+    sums, counts = _by_sample(losses, place), _by_sample(trained, place)
     return sums / ops.maximum(counts, ops.ones_like(counts)), counts
 
 
+def _places(labels: Tensor, segment_ids: Tensor | None) -> Tensor:
+    """Return row and segment of every token, int32 [B, S, 2]."""
+    if segment_ids is None:
+        segment_ids = ops.ones_like(labels)
+    row = P.CumSum()(ops.ones_like(segment_ids), 0) - 1
+    return P.Stack(-1)((row, segment_ids))
+
+
+def _by_sample(x: Tensor, place: Tensor) -> Tensor:
+    """Sum numbers of tokens up by sample: [B, S] -> [B, S + 1]."""
+    # Added into a tensor: its size may be unknown while compiling, a number of segments may not.
+    empty = P.Concat(1)((ops.zeros_like(x), ops.zeros_like(x[:, :1])))
+    return P.TensorScatterAdd()(empty, place, x)
+
+
 def rdrop_loss(
-    logits: Tensor, labels: Tensor, segment_ids: Tensor | None = None, *, alpha: float = 4.0
+    logits: Tensor | Tree, labels: Tensor, segment_ids: Tensor | None = None, *, alpha: float = 4.0
 ) -> tuple[Tensor, Tensor]:
     """Return the loss of R-Drop: each row stands twice, and what dropout makes of both must agree.
 
@@ -124,7 +143,7 @@ def rdrop_loss(
     trained tokens; p and q are the predictions of a token in its two rows.
 
     Args:
-      logits: float [2 n, S, V], of one forward pass with dropout.
+      logits: float [2 n, S, V] or its factors, of one forward pass with dropout.
       labels: int32 [2 n, S]; -100 is not trained.
       segment_ids: int32 [2 n, S] or `None`.
       alpha: weight of the disagreement, not negative.
@@ -151,7 +170,7 @@ def rdrop_loss(
     """
     if alpha < 0:
         raise ValueError(f"rdrop_loss: alpha={alpha}; it must be at least 0")
-    logits = _twice(logits)
+    logits = _twice(multiplied(logits))
     loss, count = next_token_loss(logits, labels, segment_ids)
     trained = ops.cast(next_targets(labels, segment_ids) != IGNORED, ms.float32)
     first, second = P.Split(1, 2)(trained.reshape((-1, 2, labels.shape[1])))
@@ -196,12 +215,12 @@ _twice.__wrapped__ = _twice_in_graph  # type: ignore[attr-defined]
 
 
 def token_losses(
-    logits: Tensor, labels: Tensor, segment_ids: Tensor | None = None
+    logits: Tensor | Tree, labels: Tensor, segment_ids: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return the loss of each token and whether it is trained, at the position that predicts it.
 
     Args:
-      logits: float [B, S, V].
+      logits: float [B, S, V], or its factors.
       labels: int32 [B, S].
       segment_ids: int32 [B, S] or `None`.
 
@@ -216,16 +235,9 @@ def token_losses(
     """
     targets = next_targets(labels, segment_ids)
     trained = ops.cast(targets != IGNORED, ms.float32)
-    flat = ops.cast(logits, ms.float32).reshape((-1, logits.shape[-1]))
-    wanted = ops.maximum(targets, ops.zeros_like(targets)).reshape((-1, 1))
-    # By hand: the library's NLL kernel leaves rubbish, even NaN, where a label is ignored, and its
-    # log-softmax is off by 4e-6. The sum holds the 1 of the largest score, which log1p takes
-    # exactly. ArgMaxWithValue is four times as fast as ReduceMax.
-    largest = P.ArgMaxWithValue(-1, keep_dims=True)(flat)[1]
-    below = flat - ops.stop_gradient(largest)
-    others = P.ReduceSum(keep_dims=True)(ops.exp(below), -1) - 1.0
-    losses = ops.log1p(others) - P.GatherD()(below, 1, wanted)
-    return losses.reshape(labels.shape) * trained, trained
+    made = multiplied(logits)
+    flat = cross_entropy.losses(made.reshape((-1, made.shape[-1])), targets.reshape(-1))
+    return flat.reshape(labels.shape) * trained, trained
 
 
 def next_targets(labels: Tensor, segment_ids: Tensor | None = None) -> Tensor:

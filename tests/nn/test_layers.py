@@ -128,3 +128,37 @@ def test_keep_keeps():
     x = tensor(2, 3)
     assert layers.keep(x, ("tokens", "embed")) is x
     assert x.dtype == ms.float32
+
+
+def test_norms_of_halves_are_taken_in_float32():
+    """300 squared is no float16."""
+    x = Tensor(np.float16([[300.0, 400.0]]))
+    seen = layers.rms_norm(x, Tensor(np.float16([1.0, 2.0])), 0.0)
+    assert seen.dtype == ms.float16
+    np.testing.assert_allclose(seen.asnumpy(), [[0.8485, 2.2627]], rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "seen"),
+    [(ms.float32, ms.float32), (ms.float16, ms.float16), (ms.bfloat16, ms.float32)],
+)
+def test_activations_are_of_a_dtype_that_cpu_has_products_of(dtype, seen):
+    table = Tensor(np.float32([[1.0, 2.0], [3.0, 4.0]])).astype(dtype)
+    ids = Tensor([[1, 0]], ms.int32)
+    for embed in (layers.embed, jit(layers.embed)):
+        x = embed(table, ids)
+        assert (x.dtype, x.asnumpy().tolist()) == (seen, [[3.0, 4.0], [1.0, 2.0]])
+        assert layers.linear(x, table).dtype == seen
+
+
+def test_weights_are_taken_in_the_dtype_of_the_activations():
+    """A LoRA in float32 beside a weight of half precision, and the other way round."""
+    half, one = Tensor(np.float16([[3], [4]])), Tensor(np.float32([[1.0], [1.0]]))
+    laid = {"weight": half, "a": one, "b": Tensor(np.float32([[2.0]])), "scale": 0.5}
+    for dtype in (ms.float16, ms.float32):
+        x = Tensor([[1.0, 2.0]], dtype)
+        seen = layers.linear(x, laid)
+        assert (seen.dtype, float(seen)) == (dtype, 14.0)
+        turned = layers.linear(x, laid | {"magnitude": Tensor(np.float32([5.0]))})
+        assert turned.dtype == dtype
+        np.testing.assert_allclose(float(turned), 14 * 5 / np.sqrt(41), rtol=1e-3)

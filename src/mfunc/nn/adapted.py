@@ -159,6 +159,5 @@ def _affine(x: Tensor, layer: Tree, name: str) -> Tensor:
     """Multiply and add, in the dtype of the activations."""
     bias = P.Cast()(layer[f"{name}_bias"], x.dtype)
     if name in layer:
-        return P.BiasAdd()(linear(x, P.Cast()(layer[name], x.dtype)), bias)
-    narrow = linear(x, P.Cast()(layer[f"{name}_left"], x.dtype))
-    return P.BiasAdd()(linear(narrow, P.Cast()(layer[f"{name}_right"], x.dtype)), bias)
+        return P.BiasAdd()(linear(x, layer[name]), bias)
+    return P.BiasAdd()(linear(linear(x, layer[f"{name}_left"]), layer[f"{name}_right"]), bias)

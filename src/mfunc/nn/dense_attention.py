@@ -77,7 +77,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     # Query heads of one key head become more rows of it: no key is copied. (Copying by Stack and
     # Unstack does not compile under a gradient in a block.)
     rows = (q * width**-0.5).reshape((batch, kinds, -1, width))
-    scores = P.BatchMatMul(transpose_b=True)(rows, k) + bias.reshape((batch, kinds, -1, keys))
+    scores = P.Cast()(P.BatchMatMul(transpose_b=True)(rows, k), ms.float32)
+    scores = scores + bias.reshape((batch, kinds, -1, keys))
     # In two dimensions the sum in the gradient of a softmax takes a third of the time.
     shares = P.Softmax(-1)(scores.reshape((-1, keys))).reshape((batch, kinds, -1, keys))
-    return P.BatchMatMul()(shares, v).reshape((batch, heads, -1, width))
+    return P.BatchMatMul()(P.Cast()(shares, v.dtype), v).reshape((batch, heads, -1, width))

@@ -3,6 +3,10 @@
 Shapes: B rows, S positions, N = B * S tokens, D model width. Activations in a model are [N, D]: the
 compiler's two-dimensional products are the fast ones (`docs/mindspore.md`).
 
+Activations have the dtype of the table of tokens, and every other parameter is taken in theirs; the
+statistics of norms, the softmax and losses are float32. Where there are no products of bfloat16, on
+CPU, activations are float32.
+
 A weight is a Tensor [in, out], or a dict that stands for W + s A B and is never multiplied out:
 what `adapt.lora` puts in the place of a weight.
 
@@ -13,13 +17,17 @@ what `adapt.lora` puts in the place of a weight.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
 from mindspore.ops import operations as P
 
+from mfunc import staging
 from mfunc.nn.dropping import dropout
+from mfunc.staging import Seen, Stage
 
 Weight = Any
 
@@ -51,31 +59,67 @@ def linear(x: Tensor, weight: Weight) -> Tensor:
       where PEFT 0.21 has it.
     """
     if not isinstance(weight, dict):
-        return P.MatMul()(x, weight)
+        return P.MatMul()(x, P.Cast()(weight, x.dtype))
     dropped = dropout(x, weight["key"], weight["rate"]) if "key" in weight else x
-    whole = P.MatMul()(x, weight["weight"])
-    more = P.MatMul()(P.MatMul()(dropped, weight["a"]) * weight["scale"], weight["b"])
+    whole, a, b = [P.Cast()(weight[name], x.dtype) for name in ("weight", "a", "b")]
+    given = P.MatMul()(x, whole)
+    more = P.MatMul()(P.MatMul()(dropped, a) * weight["scale"], b)
     if "magnitude" not in weight:
-        return whole + more
+        return given + more
     norm = column_norm(weight["weight"], weight["a"], weight["b"], weight["scale"])
-    factor = (weight["magnitude"] / norm).reshape((1, -1))
+    factor = P.Cast()((weight["magnitude"] / norm).reshape((1, -1)), x.dtype)
     if "key" not in weight:
-        return (whole + more) * factor
-    partial = P.MatMul()(dropped, weight["weight"])
-    return whole + ((partial + more) * factor - partial)
+        return (given + more) * factor
+    partial = P.MatMul()(dropped, whole)
+    return given + ((partial + more) * factor - partial)
 
 
 def column_norm(weight: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
-    """Return the norms of the columns of W + s A B, through which no gradient flows: [out].
+    """Return the norms of the columns of W + s A B, without a gradient: float32 [out].
 
     Example:
       >>> one, zero = Tensor(np.float32([[3], [4]])), Tensor(np.float32([[0]]))
       >>> column_norm(one, one, zero, 1.0).asnumpy()
       array([5.], dtype=float32)
     """
+    weight, a, b = [P.Cast()(x, ms.float32) for x in (weight, a, b)]
     moved = ops.stop_gradient(weight + P.MatMul()(a, b) * scale)
-    ones = Tensor(np.ones((1, weight.shape[0]), np.float32)).astype(weight.dtype)
+    ones = Tensor(np.ones((1, weight.shape[0]), np.float32))
     return P.Sqrt()(P.MatMul()(ones, moved * moved)).reshape((-1,))
+
+
+def computable(x: Tensor) -> Tensor:
+    """Return `x`, or as float32 if it is bfloat16 and the device has no products of it.
+
+    Example:
+      >>> computable(Tensor([1.0], ms.float16)).dtype
+      mindspore.float16
+    """
+    return _computable(x.dtype)(x)
+
+
+def _computable(dtype: Any) -> Callable[[Tensor], Tensor]:
+    on_cpu = ms.get_context("device_target") == "CPU"
+    return _widened if on_cpu and dtype == ms.bfloat16 else staging.unchanged
+
+
+def _widened(x):  # type: ignore[no-untyped-def]
+    return P.Cast()(x, ms.float32)
+
+
+def _write_computable(seen: list[Seen]) -> Callable[..., Tensor]:
+    return _computable(staging.element(seen[0].dtype))
+
+
+_computable_stage = Stage(_write_computable)
+
+
+def _computable_in_graph(x):  # type: ignore[no-untyped-def]
+    return _computable_stage(x)(x)
+
+
+# The compiler reads what `__wrapped__` names in place of the function itself.
+computable.__wrapped__ = _computable_in_graph  # type: ignore[attr-defined]
 
 
 def embed(table: Tensor, input_ids: Tensor) -> Tensor:
@@ -100,7 +144,7 @@ def embed(table: Tensor, input_ids: Tensor) -> Tensor:
             "embed: LoRA is laid over the table of tokens; it adapts weights that multiply only, "
             "so take 'embed' out of its targets"
         )
-    return P.Gather()(table, input_ids.reshape(-1), 0)
+    return P.Gather()(computable(table), input_ids.reshape(-1), 0)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -118,11 +162,13 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     Source:
       Zhang and Sennrich 2019, equation 4; transformers 4.57 `LlamaRMSNorm`.
     """
+    wide = P.Cast()(x, ms.float32)
     mean_of = Tensor(np.full((x.shape[-1], 1), 1 / x.shape[-1], np.float32))
-    root = P.Rsqrt()(P.MatMul()(x * x, mean_of) + eps)
+    root = P.Rsqrt()(P.MatMul()(wide * wide, mean_of) + eps)
     # The outer product comes out in full shape: on CPU 1.3 to 1.6 times as fast as two broadcasts,
     # and not slower when a length is dynamic.
-    return x * P.MatMul()(root, weight.reshape((1, -1)))
+    scaled = wide * P.MatMul()(root, P.Cast()(weight, ms.float32).reshape((1, -1)))
+    return P.Cast()(scaled, x.dtype)
 
 
 def swiglu(x: Tensor, gate: Weight, up: Weight, down: Weight) -> Tensor:

@@ -11,14 +11,14 @@ from typing import Any
 
 import attrs
 import mindspore as ms
-import numpy as np
 from mindspore import Tensor, ops
 from mindspore.ops import operations as P
 
 from mfunc import random, spec
+from mfunc.cross_entropy import multiplied
 from mfunc.depth import block, remat
-from mfunc.nn import adapted, attention, position
-from mfunc.nn.dense_attention import NEVER, positions
+from mfunc.nn import adapted, attention, kv_cache, position
+from mfunc.nn.dense_attention import positions
 from mfunc.nn.layers import embed, keep, linear, merge_heads, rms_norm, split_heads, swiglu
 from mfunc.spec import Spec
 from mfunc.tree import Tree
@@ -91,8 +91,7 @@ def specs(config: Config) -> Tree:
         return Spec((rows, columns), axes=axes, scale=config.initializer_range)
 
     norm = Spec((width,), axes=("embed",), init="ones")
-    # What joins the residual stream starts smaller, as in GPT-2: the sum of all layers keeps its
-    # size.
+    # What joins the residual stream starts smaller, as in GPT-2: their sum keeps its size.
     joining = config.initializer_range / math.sqrt(2 * config.num_hidden_layers)
     layer = {
         "attention_norm": norm,
@@ -110,11 +109,8 @@ def specs(config: Config) -> Tree:
         "layers": (layer,) * config.num_hidden_layers,
         "norm": norm,
     }
-    return (
-        tree
-        if config.tie_word_embeddings
-        else tree | {"head": weight(width, config.vocab_size, ("embed", "vocab"))}
-    )
+    head = {"head": weight(width, config.vocab_size, ("embed", "vocab"))}
+    return tree if config.tie_word_embeddings else tree | head
 
 
 def init(key: random.Key, config: Config) -> Tree:
@@ -155,7 +151,7 @@ def apply(
       constrain: places activations by their axes; `parallel` gives one.
 
     Returns:
-      float32 [B, S, V].
+      [B, S, V], in the dtype of the parameters (see `nn.layers`).
 
     Raises:
       ValueError: a prefix is laid, and there are `segment_ids` but no `position_ids`; the blocks
@@ -167,6 +163,48 @@ def apply(
 
     Source:
       Touvron et al. 2023; transformers 4.57 `LlamaForCausalLM` agrees to 1e-5 in float32.
+    """
+    factors = factored(
+        params, config, input_ids, segment_ids=segment_ids, position_ids=position_ids,
+        blocks=blocks, recompute=recompute, constrain=constrain,
+    )  # fmt: skip
+    return multiplied(factors)
+
+
+def factored(
+    params: Tree,
+    config: Config,
+    input_ids: Tensor,
+    *,
+    segment_ids: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    blocks: Tree = None,
+    recompute: bool = False,
+    frozen_head: bool = False,
+    constrain: Callable[[Tensor, tuple[str | None, ...]], Tensor] = keep,
+) -> Tree:
+    """Return the logits of `apply` as two factors, which the losses take in their place.
+
+    The losses multiply them for a few tokens at a time (`cross_entropy`): all logits of a batch
+    would need more memory than the model where the vocabulary is large.
+
+    Args:
+      params: this and all others but `frozen_head` as for `apply`.
+      config: the sizes.
+      input_ids: int32 [B, S].
+      segment_ids: int32 [B, S].
+      position_ids: int32 [B, S].
+      blocks: of attention.
+      recompute: layers, for the gradient.
+      frozen_head: the head (or the table, as the head) is not trained: it gets no gradient.
+      constrain: places activations.
+
+    Returns:
+      `{"hidden": [B, S, D], "head": [D, V], "frozen"}`, or `"table"` [V, D] in the place of
+      `"head"` if embeddings are tied.
+
+    Laws:
+      their product is what `apply` returns.
     """
     batch, length = input_ids.shape
     first = params["layers"][0]
@@ -180,19 +218,21 @@ def apply(
         segment_ids, x, config.num_attention_heads, config.head_dim, blocks, prefix
     )
     seen = adapted.see_prefix(seen, first)
-    tables = _tables(config, adapted.after_prefix(attention.laid(position_ids, seen), first))
+    tables = _tables(config, adapted.after_prefix(attention.laid(position_ids, seen), first), x)
     through = _recomputed_layer if recompute else _layer
     for layer in params["layers"]:
         x = constrain(through(layer, config, x, tables, seen), ("tokens", "embed"))
-    return _logits(params, config, x).reshape((batch, length, -1))
+    return _factors(params, config, x, (batch, length, -1), frozen_head)
 
 
-def _tables(config: Config, position_ids: Tensor) -> tuple[position.Table, position.Table]:
-    """Return the rotary tables of the query heads and of the key heads."""
+def _tables(
+    config: Config, position_ids: Tensor, x: Tensor
+) -> tuple[position.Table, position.Table]:
+    """Return the rotary tables of the query heads and of the key heads, in the dtype of `x`."""
     frequency = position.frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
     return (
-        position.rotary(position_ids, config.num_attention_heads, frequency),
-        position.rotary(position_ids, config.num_key_value_heads, frequency),
+        position.rotary(position_ids, config.num_attention_heads, frequency, x.dtype),
+        position.rotary(position_ids, config.num_key_value_heads, frequency, x.dtype),
     )
 
 
@@ -231,32 +271,28 @@ def _after_attention(
     return x + adapted.through_adapter(computed, layer, "mlp_adapter")
 
 
-def _logits(params: Tree, config: Config, x: Tensor) -> Tensor:
-    normed = rms_norm(x, params["norm"], config.rms_norm_eps)
+def _factors(params: Tree, config: Config, x: Tensor, shape: Any, frozen: bool) -> Tree:
+    """Norm the last hidden states and lay the head beside them."""
+    hidden = rms_norm(x, params["norm"], config.rms_norm_eps).reshape(shape)
     if config.tie_word_embeddings:
-        return P.MatMul(transpose_b=True)(normed, params["embed"])
-    return linear(normed, params["head"])
+        return {"hidden": hidden, "table": params["embed"], "frozen": frozen}
+    return {"hidden": hidden, "head": params["head"], "frozen": frozen}
 
 
-def init_cache(config: Config, batch: int, length: int) -> Tree:
+def init_cache(config: Config, batch: int, length: int, dtype: Any = ms.float32) -> Tree:
     """Return an empty cache of keys and values for rows of up to `length` tokens.
 
-    Returns:
-      `{"k": L x float32 [B, K, length, D / H], "v": the same, "length": int32 [B]}`.
+    Args:
+      config: the sizes.
+      batch: B.
+      length: prompt and answer, tokens.
+      dtype: of keys and values.
 
-    Example:
-      >>> tiny = Config(vocab_size=8, hidden_size=4, intermediate_size=8, num_hidden_layers=1,
-      ...               num_attention_heads=2)
-      >>> init_cache(tiny, 3, 16)["k"][0].shape
-      (3, 2, 16, 2)
+    Returns:
+      `{"k": L x [B, K, length, D / H], "v": the same, "length": int32 [B]}`.
     """
     shape = (batch, config.num_key_value_heads, length, config.head_dim)
-    layers = range(config.num_hidden_layers)
-    return {
-        "k": tuple([ops.zeros(shape, ms.float32) for _ in layers]),
-        "v": tuple([ops.zeros(shape, ms.float32) for _ in layers]),
-        "length": ops.zeros((batch,), ms.int32),
-    }
+    return kv_cache.empty(config.num_hidden_layers, shape, dtype)
 
 
 def decode(
@@ -272,7 +308,7 @@ def decode(
       valid: int32 [B], how many of the T tokens are real; by default all.
 
     Returns:
-      Logits float32 [B, T, V], and the new cache.
+      Logits [B, T, V], and the new cache.
 
     Laws:
       Logits equal those of `apply` on the whole rows.
@@ -280,10 +316,10 @@ def decode(
     batch, new = input_ids.shape
     place = ops.expand_dims(cache["length"], 1) + positions(input_ids)
     first = params["layers"][0]
-    tables = _tables(config, adapted.after_prefix(place, first))
-    written, bias = _cache_plan(place, cache["k"][0].shape[2], config.num_attention_heads)
+    written, bias = kv_cache.plan(place, cache["k"][0].shape[2], config.num_attention_heads)
     seen = adapted.see_prefix({"bias": bias}, first)
     x = embed(params["embed"], input_ids)
+    tables = _tables(config, adapted.after_prefix(place, first), x)
     keys, values = [], []
     for i in range(config.num_hidden_layers):
         x, k, v = _cached_layer(
@@ -293,18 +329,7 @@ def decode(
         values.append(v)
     count = new if valid is None else valid
     after = {"k": tuple(keys), "v": tuple(values), "length": cache["length"] + count}
-    return _logits(params, config, x).reshape((batch, new, -1)), after
-
-
-def _cache_plan(place: Tensor, length: int, heads: int) -> tuple[Tensor, Tensor]:
-    """Return where new tokens are written, float32 [B, length, T], and the bias [B, H, T, length].
-
-    A padded token is written behind the real ones, where nobody looks before it is overwritten.
-    """
-    slots = Tensor(np.arange(length, dtype=np.int32))
-    written = ops.cast(slots.reshape((1, -1, 1)) == ops.expand_dims(place, 1), ms.float32)
-    seen = ops.cast(slots.reshape((1, 1, -1)) <= ops.expand_dims(place, 2), ms.float32)
-    return written, P.Stack(1)([(seen - 1.0) * NEVER] * heads)
+    return multiplied(_factors(params, config, x, (batch, new, -1), False)), after
 
 
 @block
@@ -320,11 +345,6 @@ def _cached_layer(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One layer over new tokens, which are written into the cache."""
     q, k, v = _queries_keys_values(layer, config, x, tables)
-    k, v = _write(old_k, k, written), _write(old_v, v, written)
-    return _after_attention(layer, config, x, q, k, v, seen), k, v
-
-
-def _write(old: Tensor, new: Tensor, written: Tensor) -> Tensor:
-    """Write [B, K, T, D] into [B, K, length, D] at the places marked in [B, length, T]."""
-    places = P.Stack(1)([written] * old.shape[1])
-    return old * (1.0 - places.sum(-1, keepdims=True)) + P.BatchMatMul()(places, new)
+    k, v = kv_cache.write(old_k, k, written), kv_cache.write(old_v, v, written)
+    seen_k, seen_v = P.Cast()(k, q.dtype), P.Cast()(v, q.dtype)
+    return _after_attention(layer, config, x, q, seen_k, seen_v, seen), k, v

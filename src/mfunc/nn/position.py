@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -39,16 +40,19 @@ def frequencies(
     return (fast / factor * (1 - mix) + fast * mix).astype(np.float32)
 
 
-def rotary(position_ids: Tensor, heads: int, frequency: np.ndarray) -> Table:
+def rotary(
+    position_ids: Tensor, heads: int, frequency: np.ndarray, dtype: Any = ms.float32
+) -> Table:
     """Return cosine and sine of every position, in the full shape of the heads they will turn.
 
     Args:
       position_ids: int32 [B, S].
       heads: how many heads.
       frequency: float32 [D / 2], from `frequencies`.
+      dtype: of the tables, which are made in float32.
 
     Returns:
-      Two float32 [B, heads, S, D]; the first half of the sine is negative, as `rotate` wants it.
+      Two [B, heads, S, D]; the first half of the sine is negative, as `rotate` wants it.
       Full shape, since a broadcast costs more than the table.
 
     Example:
@@ -59,8 +63,8 @@ def rotary(position_ids: Tensor, heads: int, frequency: np.ndarray) -> Table:
     batch, length = position_ids.shape
     turns = P.MatMul()(ops.cast(position_ids, ms.float32).reshape((-1, 1)), Tensor(frequency[None]))
     cos, sin = ops.cos(turns), ops.sin(turns)  # dear on CPU: once for all heads and both halves
-    cos = P.Concat(-1)((cos, cos)).reshape((batch, length, -1))
-    sin = P.Concat(-1)((-sin, sin)).reshape((batch, length, -1))
+    cos = P.Cast()(P.Concat(-1)((cos, cos)).reshape((batch, length, -1)), dtype)
+    sin = P.Cast()(P.Concat(-1)((-sin, sin)).reshape((batch, length, -1)), dtype)
     return P.Stack(1)([cos] * heads), P.Stack(1)([sin] * heads)
 
 

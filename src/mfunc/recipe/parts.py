@@ -73,8 +73,8 @@ def parts_of(recipe: Recipe, report: Report = print) -> Parts:
     train, held_out = samples_of(
         recipe.data, pretrained.tokenizer, template, pad_id=pad, report=report
     )
-    whole = _loss_of(pretrained, recipe.model.recompute)
     module = ADAPTERS[recipe.adapter.name]
+    whole = _loss_of(pretrained, recipe.model.recompute, frozen_head=module is not None)
     if module is None:
         made: dict[str, Any] = {
             "adapter": None, "trained": pretrained.params, "frozen": (), "loss": whole,
@@ -95,14 +95,14 @@ def pad_id(tokenizer: Any) -> int:
     return 0 if found is None or found < 0 else found
 
 
-def _loss_of(pretrained: Pretrained, recompute: bool) -> Callable[..., Any]:
+def _loss_of(pretrained: Pretrained, recompute: bool, frozen_head: bool) -> Callable[..., Any]:
     model, config = pretrained.model, pretrained.config
 
     def loss(params, batch):  # type: ignore[no-untyped-def]
         segments = batch["segment_ids"]
-        logits = model.apply(
+        logits = model.factored(
             params, config, batch["input_ids"], segment_ids=segments,
-            position_ids=batch["position_ids"], recompute=recompute,
+            position_ids=batch["position_ids"], recompute=recompute, frozen_head=frozen_head,
         )  # fmt: skip
         return next_token_loss(logits, batch["labels"], segments)
 
