@@ -155,3 +155,20 @@ def test_a_head_with_lora_is_multiplied_at_once(small_pieces):
 )
 def test_how_many_pieces(sizes, count):
     assert cross_entropy.pieces(*sizes) == count
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_what_is_judged_in_pieces(small_pieces, tied):
+    """Nothing of the gradient is made, and where there is no target nothing counts."""
+    hidden, weight, weights, targets = inputs(tied=tied)
+
+    def judge(hidden, weight, weights, targets):
+        return cross_entropy.judged(factors(hidden, weight, tied, False), targets, weights)
+
+    scores = multiplied(factors(hidden, weight, tied, False))
+    right = (scores.asnumpy().argmax(-1) == targets.asnumpy()) * weights.asnumpy()
+    assert 0 < right.sum() < weights.asnumpy().sum()
+    for fn in (judge, jit(judge)):
+        loss, share = fn(hidden, weight, weights, targets)
+        close(loss, weighted(scores, targets, weights), 1e-6)
+        np.testing.assert_allclose(float(share), right.sum(), rtol=1e-6)

@@ -219,3 +219,17 @@ def test_every_sample_has_the_same_weight(segments):
 def test_no_sample_costs_nothing():
     value, count = by_sample(Tensor(logits()), Tensor(np.full((B, S), -100, np.int32)))
     assert (float(value), float(count)) == (0.0, 0.0)
+
+
+def test_measures_are_the_loss_and_the_share_that_is_right():
+    scores, labels, segments = Tensor(logits()), Tensor(LABELS), Tensor(SEGMENTS)
+    told, count = loss.next_token_measures(scores, labels, segments)
+    wanted, its_count = mean_loss(scores, labels, segments)
+    targets = loss.next_targets(labels, segments).asnumpy()
+    guessed = logits().argmax(-1)[targets >= 0] == targets[targets >= 0]
+    assert float(told["loss"]) == pytest.approx(float(wanted), rel=1e-6)
+    assert float(count) == float(its_count) == guessed.size
+    assert float(told["accuracy"]) == pytest.approx(guessed.mean(), rel=1e-6)
+    nothing = Tensor(np.full_like(LABELS, -100))
+    told, count = loss.next_token_measures(scores, nothing)
+    assert (float(told["loss"]), float(told["accuracy"]), float(count)) == (0, 0, 0)

@@ -127,7 +127,30 @@ def weighted(logits: Tensor | Tree, targets: Tensor, weights: Tensor) -> Tensor:
     Source:
       Hsu et al. 2024 (Liger Kernel), section 3.2, fused linear cross entropy.
     """
-    return _weighted(_count(logits))(logits, targets, weights)
+    return _counted(_at_once, _in_pieces, _count(logits))(logits, targets, weights)
+
+
+def judged(logits: Tensor | Tree, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sums of the losses of all tokens, and of those guessed right, by weight.
+
+    For measuring: pieces make no gradient, and whoever takes one needs the memory of all logits.
+
+    Args:
+      logits: float [B, S, V], or the two factors of it.
+      targets: int32 [B, S]; -100 for none.
+      weights: float32 [B, S], 0 where there is no target.
+
+    Returns:
+      Nats, and the weight of the tokens whose target has the largest logit; float32 without shape.
+
+    Example:
+      >>> logits = Tensor([[[0.0, 9.0], [9.0, 0.0]]])
+      >>> half = Tensor([[0.5, 0.5]])
+      >>> loss, right = judged(logits, Tensor([[1, 1]], ms.int32), half)
+      >>> round(float(loss), 3), float(right)
+      (4.5, 0.5)
+    """
+    return _counted(_judged_at_once, _judged_in_pieces, _count(logits))(logits, targets, weights)
 
 
 def _count(logits: Any) -> int:
@@ -138,36 +161,47 @@ def _count(logits: Any) -> int:
     return pieces(rows, length, weight.size // width)
 
 
-def _weighted(count: int) -> Callable[..., Tensor]:
+def _counted(
+    at_once: Callable[..., Any], in_pieces: Callable[..., Any], count: int
+) -> Callable[..., Any]:
     if count == 1:
-        return _at_once
-    text = (
-        "def weighted(logits, targets, weights):\n"
-        "    return in_pieces(logits, targets, weights, count)"
-    )
-    return staging.write("weighted", text, in_pieces=_in_pieces, count=count)
+        return at_once
+    text = "def counted(logits, targets, weights):\n    return fn(logits, targets, weights, count)"
+    return staging.write("counted", text, fn=in_pieces, count=count)
 
 
-def _write_weighted(seen: list[Seen]) -> Callable[..., Tensor]:
-    """Choose while compiling."""
-    pattern, shape = seen[0].pattern, seen[0].shape
+def _count_of(seen: Seen) -> int:
+    """Count while compiling."""
+    pattern, shape = seen.pattern, seen.shape
     if not isinstance(pattern, dict) or isinstance(pattern.get("head"), dict):
-        return _at_once
+        return 1
     shape = shape if isinstance(shape, dict) else dict(zip(pattern, shape, strict=True))
     rows, length, _ = shape["hidden"]
-    vocabulary = shape["table"][0] if "table" in shape else shape["head"][1]
-    return _weighted(pieces(rows, length, vocabulary))
+    return pieces(rows, length, shape["table"][0] if "table" in shape else shape["head"][1])
 
 
-_weighted_stage = Stage(_write_weighted)
+def _write_weighted(seen: list[Seen]) -> Callable[..., Any]:
+    return _counted(_at_once, _in_pieces, _count_of(seen[0]))
+
+
+def _write_judged(seen: list[Seen]) -> Callable[..., Any]:
+    return _counted(_judged_at_once, _judged_in_pieces, _count_of(seen[0]))
+
+
+_weighted_stage, _judged_stage = Stage(_write_weighted), Stage(_write_judged)
 
 
 def _weighted_in_graph(logits, targets, weights):  # type: ignore[no-untyped-def]
     return _weighted_stage(logits)(logits, targets, weights)
 
 
+def _judged_in_graph(logits, targets, weights):  # type: ignore[no-untyped-def]
+    return _judged_stage(logits)(logits, targets, weights)
+
+
 # The compiler reads what `__wrapped__` names in place of the function itself.
 weighted.__wrapped__ = _weighted_in_graph  # type: ignore[attr-defined]
+judged.__wrapped__ = _judged_in_graph  # type: ignore[attr-defined]
 
 
 def _at_once(logits, targets, weights):  # type: ignore[no-untyped-def]
@@ -176,14 +210,47 @@ def _at_once(logits, targets, weights):  # type: ignore[no-untyped-def]
     return (flat * weights.reshape(-1)).sum()
 
 
+def _judged_at_once(logits, targets, weights):  # type: ignore[no-untyped-def]
+    made = multiplied(logits)
+    return _judge(made.reshape((-1, made.shape[-1])), targets.reshape(-1), weights.reshape(-1))
+
+
+def _judge(flat, targets, weights):  # type: ignore[no-untyped-def]
+    guess = P.ArgMaxWithValue(-1)(P.Cast()(flat, ms.float32))[0]
+    right = P.Cast()(guess == targets, ms.float32)
+    return (losses(flat, targets) * weights).sum(), (right * weights).sum()
+
+
 def _in_pieces(logits, targets, weights, count):  # type: ignore[no-untyped-def]
-    hidden, tied = logits["hidden"], "table" in logits
-    weight = P.Cast()(logits["table"] if tied else logits["head"], hidden.dtype)
+    weight, tied = _head(logits)
     hidden, targets, weights = [
-        P.Split(0, count)(_cut(x, count)) for x in (hidden, targets, weights)
+        P.Split(0, count)(_cut(x, count)) for x in (logits["hidden"], targets, weights)
     ]
     total = _frozen_total if logits.get("frozen", False) else _trained_total
     return total(hidden, targets, weights, weight, tied)["loss"]
+
+
+def _judged_in_pieces(logits, targets, weights, count):  # type: ignore[no-untyped-def]
+    weight, tied = _head(logits)
+    hidden, targets, weights = [
+        P.Split(0, count)(_cut(x, count)) for x in (logits["hidden"], targets, weights)
+    ]
+    loss, right = _judged_piece(hidden[0], targets[0], weights[0], weight, tied)
+    for i in range(1, count):
+        more = _judged_piece(hidden[i], targets[i], weights[i], weight, tied)
+        loss, right = loss + more[0], right + more[1]
+    return loss, right
+
+
+@block
+def _judged_piece(hidden, targets, weights, weight, tied):  # type: ignore[no-untyped-def]
+    flat = P.MatMul(transpose_b=tied)(hidden.reshape((-1, hidden.shape[-1])), weight)
+    return _judge(flat, targets.reshape(-1), weights.reshape(-1))
+
+
+def _head(logits):  # type: ignore[no-untyped-def]
+    tied = "table" in logits
+    return P.Cast()(logits["table"] if tied else logits["head"], logits["hidden"].dtype), tied
 
 
 def _cut(x, count):  # type: ignore[no-untyped-def]

@@ -16,7 +16,7 @@ from mindspore import Tensor, ops
 from mindspore.ops import operations as P
 
 from mfunc import cross_entropy, staging
-from mfunc.cross_entropy import IGNORED, multiplied, weighted
+from mfunc.cross_entropy import IGNORED, judged, multiplied, weighted
 from mfunc.staging import Seen, Stage
 from mfunc.tree import Tree
 
@@ -52,6 +52,37 @@ def next_token_loss(
     count = trained.sum()
     weights = trained / ops.maximum(count, Tensor(1.0, ms.float32))
     return weighted(logits, targets, ops.stop_gradient(weights)), count
+
+
+def next_token_measures(
+    logits: Tensor | Tree, labels: Tensor, segment_ids: Tensor | None = None
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Return what is measured of rows that are not trained, and how many tokens count.
+
+    Args:
+      logits: float [B, S, V], or its factors; `logits[:, t]` predicts token t + 1.
+      labels: int32 [B, S], aligned with the input; -100 does not count.
+      segment_ids: int32 [B, S]; if given, no token predicts the first one of the next segment.
+
+    Returns:
+      `{"loss": nats a token, "accuracy": share of the tokens that have the largest logit}` and the
+      count; float32 without shape, 0 when nothing counts. `train.evaluate` joins batches of them.
+
+    Laws:
+      The loss is that of `next_token_loss`.
+
+    Example:
+      >>> labels = Tensor([[-100, 1, 1]], ms.int32)
+      >>> seen, count = next_token_measures(Tensor([[[0.0, 9.0], [9.0, 0.0], [0.0, 0.0]]]), labels)
+      >>> round(float(seen["loss"]), 3), float(seen["accuracy"]), float(count)
+      (4.5, 0.5, 2.0)
+    """
+    targets = next_targets(labels, segment_ids)
+    trained = ops.cast(targets != IGNORED, ms.float32)
+    count = trained.sum()
+    weights = trained / ops.maximum(count, Tensor(1.0, ms.float32))
+    loss, right = judged(logits, targets, weights)
+    return {"loss": loss, "accuracy": right}, count
 
 
 def sample_mean_loss(

@@ -91,3 +91,46 @@ def test_all_parameters_of_half_precision_would_be_scaled(folder):
     root = run(tiny_recipe(folder, table, name="all"))
     assert mf.from_pretrained(root / "model").tokenizer is not None
     assert losses(root)[-1] < losses(root)[0]
+
+
+def test_answers_are_measured_while_training_and_the_best_is_kept_by_them(folder):
+    settings = {
+        "steps": 2, "metrics": ["squad"], "answers": 3, "best": "eval_squad_f1", "mode": "max",
+    }  # fmt: skip
+    table = {"evaluate": settings, "checkpoint": {"steps": 2, "keep_last": 1, "keep_best": 1}}
+    lines = []
+    root = run(tiny_recipe(folder, table, name="answers"), lines)
+    rows = read_log(root / "metrics.jsonl")
+    measured = {row["step"]: row for row in rows if "eval_loss" in row}
+    assert list(measured) == [2, 4, 6]
+    for row in measured.values():
+        assert {"eval_squad_f1", "eval_squad_exact_match", "eval_accuracy"} <= set(row)
+        assert 0 <= row["eval_accuracy"] <= 1
+    best = max(measured, key=lambda step: (measured[step]["eval_squad_f1"], -step))
+    kept = sorted(int(p.name[5:]) for p in (root / "checkpoints").glob("step_*"))
+    assert kept == sorted({best, 6})
+    assert any("eval_squad_f1" in line for line in lines)
+
+
+def test_patience_goes_by_the_metric_that_is_named(folder):
+    """An accuracy that does not rise ends the run; the falling loss would not."""
+    settings = {"steps": 1, "best": "eval_accuracy", "mode": "max", "patience": 1}
+    table = {"evaluate": settings, "optimizer": {"name": "adamw", "learning_rate": 1e-7}}
+    root = run(tiny_recipe(folder, table, name="patience"))
+    rows = read_log(root / "metrics.jsonl")
+    assert rows[-1]["step"] == 2
+    assert rows[-1]["stop"].startswith("eval_accuracy has not been better than")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"best": "eval_bleu_bleu"}, r"best='eval_bleu_bleu' is not measured; there are eval_loss"),
+        ({"best": "eval_bleu_bleu", "metrics": ["bleu"]}, r"is not measured.*evaluate.answers"),
+        ({"answers": 3}, r"evaluate.answers=3, but evaluate.metrics names none"),
+        ({"metrics": ["rogue"]}, r"'rogue' is unknown"),
+    ],
+)
+def test_a_metric_that_is_never_measured_is_refused(folder, settings, message):
+    with pytest.raises(ValueError, match=message):
+        run(tiny_recipe(folder, {"evaluate": settings}, name="refused"))

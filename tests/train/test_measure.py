@@ -41,6 +41,17 @@ def test_the_result_does_not_depend_on_batching(rows):
     assert abs(plain - whole["loss"]) > 1e-3, "a mean of means is something else"
 
 
+def test_more_than_a_loss_is_weighed_the_same_way():
+    def measure(params, batch):
+        return {"accuracy": batch / 10, "loss": batch}, batch
+
+    told = evaluate(measure, {}, [1.0, 3.0, 0.0], progress=False)
+    wanted = {"accuracy": 0.25, "loss": 2.5, "perplexity": math.exp(2.5), "tokens": 4.0}
+    assert told == pytest.approx(wanted)
+    shares = evaluate(lambda params, batch: ({"accuracy": 0.5}, 2), {}, [0], progress=False)
+    assert shares == {"accuracy": 0.5, "tokens": 2.0}
+
+
 def test_frozen_trees_reach_the_loss():
     seen = evaluate(lambda params, batch, frozen: (params + batch + frozen, 2), 1, [10, 30], 100)
     assert seen == {"loss": 121.0, "perplexity": math.exp(121.0), "tokens": 4.0}

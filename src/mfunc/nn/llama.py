@@ -109,8 +109,8 @@ def specs(config: Config) -> Tree:
         "layers": (layer,) * config.num_hidden_layers,
         "norm": norm,
     }
-    head = {"head": weight(width, config.vocab_size, ("embed", "vocab"))}
-    return tree if config.tie_word_embeddings else tree | head
+    untied = {"head": weight(width, config.vocab_size, ("embed", "vocab"))}
+    return tree if config.tie_word_embeddings else tree | untied
 
 
 def init(key: random.Key, config: Config) -> Tree:

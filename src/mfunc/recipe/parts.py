@@ -12,7 +12,7 @@ import mfunc.data as md
 from mfunc import optim, random
 from mfunc.adapt.summary import trained_share
 from mfunc.auto import Pretrained, from_pretrained
-from mfunc.loss import next_token_loss
+from mfunc.loss import next_token_loss, next_token_measures
 from mfunc.optim import Optimizer
 from mfunc.recipe.choices import ADAPTERS, CHOICES
 from mfunc.recipe.rows import Report, samples_of, template_of
@@ -36,7 +36,7 @@ class Parts:
       trained: the tree that is trained, before the first step.
       frozen: the trees that it stands beside.
       loss: what is differentiated.
-      measured: the same without dropout.
+      measured: loss and accuracy without dropout, as `train.evaluate` takes them.
       keyed: whether `loss` takes a key.
     """
 
@@ -74,14 +74,15 @@ def parts_of(recipe: Recipe, report: Report = print) -> Parts:
         recipe.data, pretrained.tokenizer, template, pad_id=pad, report=report
     )
     module = ADAPTERS[recipe.adapter.name]
-    whole = _loss_of(pretrained, recipe.model.recompute, frozen_head=module is not None)
+    whole = _of_batches(pretrained, recipe, next_token_loss)
+    judged = _of_batches(pretrained, recipe, next_token_measures)
     if module is None:
         made: dict[str, Any] = {
             "adapter": None, "trained": pretrained.params, "frozen": (), "loss": whole,
-            "measured": whole, "keyed": False,
+            "measured": judged, "keyed": False,
         }  # fmt: skip
     else:
-        made = _beside(recipe, module, pretrained.params, whole)
+        made = _beside(recipe, module, pretrained.params, whole, judged)
     report(trained_share(pretrained.params, made["trained"]))
     return Parts(
         recipe=recipe, pretrained=pretrained, template=template, train=train, held_out=held_out,
@@ -95,31 +96,42 @@ def pad_id(tokenizer: Any) -> int:
     return 0 if found is None or found < 0 else found
 
 
-def _loss_of(pretrained: Pretrained, recompute: bool, frozen_head: bool) -> Callable[..., Any]:
-    model, config = pretrained.model, pretrained.config
+def _of_batches(
+    pretrained: Pretrained, recipe: Recipe, of_logits: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Return what is computed of a batch, as a function of all parameters."""
+    model, config, recompute = pretrained.model, pretrained.config, recipe.model.recompute
+    frozen_head = recipe.adapter.name != "none"
 
-    def loss(params, batch):  # type: ignore[no-untyped-def]
+    def computed(params, batch):  # type: ignore[no-untyped-def]
         segments = batch["segment_ids"]
         logits = model.factored(
             params, config, batch["input_ids"], segment_ids=segments,
             position_ids=batch["position_ids"], recompute=recompute, frozen_head=frozen_head,
         )  # fmt: skip
-        return next_token_loss(logits, batch["labels"], segments)
+        return of_logits(logits, batch["labels"], segments)
 
-    return loss
+    return computed
 
 
 def _beside(
-    recipe: Recipe, module: ModuleType, params: Tree, whole: Callable[..., Any]
+    recipe: Recipe,
+    module: ModuleType,
+    params: Tree,
+    whole: Callable[..., Any],
+    judged: Callable[..., Any],
 ) -> dict[str, Any]:
-    """Make an adapter, and the loss as a function of it."""
+    """Make an adapter, and the loss and the measures as functions of it."""
     settings = module.Config(**recipe.adapter.settings)
     key = random.fold_in(random.key(recipe.train.seed), ADAPTER_KEY)
 
     def measured(adapter, batch, frozen):  # type: ignore[no-untyped-def]
+        return judged(module.apply(frozen, adapter, settings), batch)
+
+    def loss(adapter, batch, frozen):  # type: ignore[no-untyped-def]
         return whole(module.apply(frozen, adapter, settings), batch)
 
-    def loss(adapter, batch, frozen, key):  # type: ignore[no-untyped-def]
+    def dropping(adapter, batch, frozen, key):  # type: ignore[no-untyped-def]
         return whole(module.apply(frozen, adapter, settings, key), batch)
 
     keyed = getattr(settings, "dropout", 0.0) > 0
@@ -127,7 +139,7 @@ def _beside(
         "adapter": settings,
         "trained": module.init(key, params, settings),
         "frozen": (params,),
-        "loss": loss if keyed else measured,
+        "loss": dropping if keyed else loss,
         "measured": measured,
         "keyed": keyed,
     }

@@ -121,8 +121,13 @@ class Evaluate:
 
     steps: int = _setting(0, "between two evaluations; 0 for at the end only", least=0)
     batch_size: int = _setting(8, "rows of a batch", least=1)
-    patience: int = _setting(0, "stop after so many without a better loss; 0 for never", least=0)
-    metrics: tuple[str, ...] = _setting((), "of generated answers, by `mfunc eval`: rouge, bleu")
+    best: str = _setting("eval_loss", "metric by which checkpoints are kept and patience counts")
+    mode: str = _setting("min", "which of its values are good", choices=("min", "max"))
+    patience: int = _setting(0, "stop after so many without a better one; 0 for never", least=0)
+    metrics: tuple[str, ...] = _setting((), "of generated answers: rouge, bleu, squad, cmrc")
+    answers: int = _setting(
+        0, "while training, to so many of these rows; 0 for by `mfunc eval` only, to all", least=0
+    )
     max_new_tokens: int = _setting(256, "of a generated answer", least=1)
 
 
@@ -132,7 +137,7 @@ class Checkpoint:
 
     steps: int = _setting(500, "between two checkpoints; 0 for at the end only", least=0)
     keep_last: int = _setting(2, "the newest so many", least=1)
-    keep_best: int = _setting(1, "and the best so many by eval_loss", least=0)
+    keep_best: int = _setting(1, "and the best so many by evaluate.best", least=0)
     resume: bool = _setting(True, "go on from the newest one, if there is one")
 
 

@@ -14,6 +14,7 @@ from mfunc.adapt import peft, storage
 from mfunc.auto import names_of, save_pretrained
 from mfunc.checkpoint import Checkpointer
 from mfunc.dynamic import Dim
+from mfunc.recipe.answers import answer, check_metrics, scores
 from mfunc.recipe.parts import DROPOUT_KEY, Parts, optimizer_of, pad_id, parts_of
 from mfunc.recipe.rows import Report, in_order, layout_of
 from mfunc.recipe.settings import Recipe
@@ -53,6 +54,7 @@ def train(recipe: Recipe, report: Report = print) -> Path:
     Laws:
       a run that was stopped at any moment and is called again ends with the same bits.
     """
+    check_best(recipe)
     parts = parts_of(recipe, report)
     root = Path(recipe.output) / recipe.name
     stream, total = batches_of(parts)
@@ -75,7 +77,8 @@ def train(recipe: Recipe, report: Report = print) -> Path:
         for state, metrics in steps:  # noqa: B007  the last ones are those that count
             pass
     if metrics:
-        names = ("loss", "eval_loss", "eval_perplexity", "tokens_per_second", "stop")
+        names = [name for name in metrics if name.startswith("eval_") and name != "eval_tokens"]
+        names = ["loss", *names, "tokens_per_second", "stop"]
         said = [f"{name} {_said(metrics[name])}" for name in names if name in metrics]
         report(f"step {metrics['step']} of {total}: {', '.join(said)}")
     export(parts, state["params"], root, report)
@@ -141,7 +144,8 @@ def checkpoints_of(parts: Parts, root: Path) -> Checkpointer:
     config["rows"] = md.fingerprint(parts.train)
     return Checkpointer(
         root / "checkpoints", config=config, keep_last=recipe.checkpoint.keep_last,
-        keep_best=recipe.checkpoint.keep_best if _measures(parts) else 0, best="eval_loss",
+        keep_best=recipe.checkpoint.keep_best if _measures(parts) else 0,
+        best=recipe.evaluate.best, mode=recipe.evaluate.mode,
     )  # fmt: skip
 
 
@@ -173,12 +177,9 @@ def _callbacks(parts: Parts, root: Path, total: int, start: int, save: Callback)
             jit(parts.measured), lambda: held_out_batches(parts), *parts.frozen,
             progress=recipe.log.progress,
         )  # fmt: skip
-        stop = []
-        if recipe.evaluate.patience:
-            history = [row.get("eval_loss") for row in read_log(log, start)] if start else []
-            seen = [value for value in history if value is not None]
-            stop = [early_stopping(patience=recipe.evaluate.patience, history=seen)]
-        calls.append(_at(recipe.evaluate.steps, total, measure, *stop))
+        generated = [answering(parts)] if recipe.evaluate.answers else []
+        stop = [_patience(recipe, log, start)] if recipe.evaluate.patience else []
+        calls.append(_at(recipe.evaluate.steps, total, measure, *generated, *stop))
     calls.append(log_jsonl(log))
     if recipe.log.tensorboard:
         calls.append(log_tensorboard(root / "tensorboard"))
@@ -186,6 +187,45 @@ def _callbacks(parts: Parts, root: Path, total: int, start: int, save: Callback)
         calls.append(_at(max(total // 20, 1), total, loss_plot(root / "loss.png", log)))
     calls.append(_at(recipe.checkpoint.steps, total, save))
     return calls
+
+
+def _patience(recipe: Recipe, log: Path, start: int) -> Callback:
+    """Stop early; what was measured before a resumed run counts."""
+    its = recipe.evaluate
+    history = [row.get(its.best) for row in read_log(log, start)] if start else []
+    seen = [value for value in history if value is not None]
+    return early_stopping(its.best, patience=its.patience, mode=its.mode, history=seen)
+
+
+def answering(parts: Parts) -> Callback:
+    """Return a callback that generates answers and measures them: `eval_rouge_rougeL`, ..."""
+    settings = parts.recipe.evaluate
+
+    def call(state: Tree, metrics: dict[str, Any]) -> dict[str, float]:
+        rows = answer(parts, state["params"], settings.answers)
+        return {f"eval_{name}": value for name, value in scores(settings, rows).items()}
+
+    return call
+
+
+def check_best(recipe: Recipe) -> None:
+    """Refuse to go by a metric that is never measured.
+
+    Raises:
+      ValueError: naming what is.
+    """
+    its = recipe.evaluate
+    check_metrics(its)
+    if its.answers and not its.metrics:
+        raise ValueError(f"evaluate.answers={its.answers}, but evaluate.metrics names none")
+    known = ["eval_loss", "eval_perplexity", "eval_accuracy"]
+    begins = [f"eval_{name}_" for name in its.metrics] if its.answers else []
+    if its.best not in known and not its.best.startswith(tuple(begins)):
+        raise ValueError(
+            f"evaluate.best={its.best!r} is not measured; there are "
+            f"{', '.join([*known, *(f'{name}...' for name in begins)])} (of generated answers with "
+            "evaluate.metrics and evaluate.answers)"
+        )
 
 
 def held_out_batches(parts: Parts) -> Iterator[md.Columns]:

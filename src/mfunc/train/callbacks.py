@@ -97,14 +97,15 @@ def evaluating(
     """Return a callback that evaluates the parameters.
 
     Args:
-      loss: `(params, batch, *frozen) -> (loss, count)`, compiled with `jit`.
+      loss: as for `evaluate`, compiled with `jit`.
       batches: gives them anew for each evaluation, `lambda: md.batch(8)(rows)`.
       frozen: trees that the loss gets besides.
       name: what the metrics begin with.
       progress: show a bar while it runs.
 
     Returns:
-      A callback that returns `eval_loss`, `eval_perplexity` and `eval_tokens`.
+      A callback that returns `eval_loss`, `eval_perplexity`, `eval_tokens`, and what else the loss
+      tells by name.
 
     Raises:
       TypeError: `batches` cannot be called.
