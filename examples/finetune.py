@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         optimizer = adamw(preset.learning_rate, preset.steps, preset.warmup_steps, weight_decay=0.1)
         state = mf.train.init_state(params, optimizer)
         step = mf.train_step(loss_of(model, config), optimizer, donate=True)
-        batches = dataset.batches(packed, preset.steps)
+        batches = dataset.batches(packed)
         params, curves["from scratch"], result = train(step, state, batches, preset.steps)
         result |= pack_numbers(packed)
     if task.adapt:
@@ -178,23 +178,15 @@ class Dataset:
                 print(f"  {number[what]:,} {what}: longer than {self.preset.seq_length} tokens")
         return packed
 
-    def batches(self, packed: md.Columns, steps: int) -> Iterator[md.Columns]:
-        """Yield `steps` batches; every epoch has another order.
+    def batches(self, packed: md.Columns) -> Iterator[md.Columns]:
+        """Yield batches without end; every epoch has another order.
 
         Too few rows for one batch are a smaller one.
         """
         size = min(self.preset.batch_size, len(packed["input_ids"]))
         if not size:
             raise SystemExit("no row is left to train on: see what was dropped")
-        done = epoch = 0
-        while done < steps:
-            rows = md.shuffle(mf.random.fold_in(mf.random.key(self.seed), epoch))(packed)
-            for batch in md.batch(size, drop_remainder=True)(rows):
-                if done == steps:
-                    return
-                done += 1
-                yield batch
-            epoch += 1
+        return md.epochs(packed, seed=self.seed, size=size)
 
 
 def pack_numbers(packed: md.Columns) -> dict[str, Any]:
@@ -299,7 +291,7 @@ def adapt(
     steps, warmup = preset.lora_steps, preset.warmup_steps // 5
     optimizer = adamw(preset.lora_learning_rate, steps, warmup, weight_decay=0.0)
     state = mf.train.init_state(adapter, optimizer)
-    step, batches = mf.train_step(loss, optimizer, donate=True), dataset.batches(packed, steps)
+    step, batches = mf.train_step(loss, optimizer, donate=True), dataset.batches(packed)
     trained, curve, speed = train(step, state, batches, steps, params)
     return trained, settings, curve, speed
 

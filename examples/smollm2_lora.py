@@ -17,7 +17,7 @@ import argparse
 import importlib.util
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,10 @@ def adapt(
     optimizer = adamw(options.learning_rate, steps, steps // 10, weight_decay=0.0)
     state = mf.train.init_state(adapter, optimizer)
     step = mf.train_step(loss, optimizer, donate=True)
-    batches = epochs(packed, options.batch_size, steps, options.seed)
+    if len(packed["input_ids"]) < options.batch_size:
+        rows, size = len(packed["input_ids"]), options.batch_size
+        raise SystemExit(f"{rows} packed rows; --batch-size {size} needs more")
+    batches = md.epochs(packed, seed=options.seed, size=options.batch_size)
     return train(step, state, batches, steps, frozen)
 
 
@@ -182,18 +185,6 @@ class Chats:
             max_new_tokens=most, eos_id=tokenizer.eos_id, progress=True,
         )  # fmt: skip
         return [tokenizer.decode(row) for row in found]
-
-
-def epochs(packed: md.Columns, size: int, steps: int, seed: int) -> Iterator[md.Columns]:
-    """Yield `steps` full batches; every epoch has another order."""
-    if len(packed["input_ids"]) < size:
-        raise SystemExit(f"{len(packed['input_ids'])} packed rows; --batch-size {size} needs more")
-    epoch = 0
-    while steps > 0:
-        rows = md.shuffle(mf.random.fold_in(mf.random.key(seed), epoch))(packed)
-        full = [b for b in md.batch(size)(rows) if len(b["input_ids"]) == size][:steps]
-        yield from full
-        steps, epoch = steps - len(full), epoch + 1
 
 
 def show(rows: md.Columns, answers: dict[str, list[str]]) -> None:

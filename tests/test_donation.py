@@ -9,7 +9,7 @@ from mindspore import Tensor, ops
 from tests.tiny_llama import tiny_llama
 from tests.trees import arrays, assert_close, tensor
 
-from mfunc import optim, train, tree
+from mfunc import cross_entropy, optim, train, tree
 from mfunc.donation import Donated, Resident, copied
 from mfunc.dynamic import Dim
 from mfunc.loss import next_token_loss
@@ -337,6 +337,16 @@ def language_loss(params, batch):
     return next_token_loss(llama.apply(params, TINY.config, batch["input_ids"]), batch["labels"])
 
 
+def recomputed_loss(params, batch):
+    logits = llama.apply(params, TINY.config, batch["input_ids"], recompute=True)
+    return next_token_loss(logits, batch["labels"])
+
+
+def loss_in_pieces(params, batch):
+    logits = llama.factored(params, TINY.config, batch["input_ids"])
+    return next_token_loss(logits, batch["labels"])
+
+
 TINY = tiny_llama()
 OPTIMIZERS = {
     "adamw": optim.adamw(1e-2),
@@ -350,12 +360,21 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_donated_training_step(name):
+@pytest.mark.parametrize(
+    ("name", "loss"),
+    [
+        *((name, language_loss) for name in OPTIMIZERS),
+        *((name, recomputed_loss) for name in ("clip, adamw, cosine", "sgd")),
+        *((name, loss_in_pieces) for name in ("clip, adamw, cosine", "sgd")),
+    ],
+)
+def test_a_donated_training_step(monkeypatch, name, loss):
+    """Also with layers and losses that have gradients of their own."""
+    monkeypatch.setattr(cross_entropy, "PIECE", 500)
     optimizer = OPTIMIZERS[name]
     rng = np.random.default_rng(0)
-    plain = train.train_step(language_loss, optimizer)
-    fast = train.train_step(language_loss, optimizer, donate=True)
+    plain = train.train_step(loss, optimizer)
+    fast = train.train_step(loss, optimizer, donate=True)
     params = tree.map(Tensor.copy, TINY.params)
     state, wanted = (train.init_state(node, optimizer) for node in (params, TINY.params))
     for _ in range(4):

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor
+from mindspore import Tensor, ops
 from mindspore.ops import operations as P
 
 from mfunc import staging, tree
@@ -248,15 +248,20 @@ def write_finish(home: Home, seen: Seen, out: Opened, found: Sequence[int | None
       found: the place of each leaf, or `None`.
     """
     leaves = tree.leaves(seen.pattern)
-    lines, rest = [], []
+    lines, rest, written = [], [], []
     for text, place, leaf in zip(out.every, found, leaves, strict=True):
         if place is None:
             rest.append(text)
         elif leaf is SLOT:
-            lines.append(f"    assign(home[{place}], {text})")
+            lines.append(f"    written{place} = assign(home[{place}], {text})")
+            written.append(f"written{place}")
     # A graph whose results are all constants is not run, so one result is not.
     small = min(range(len(home.parameters)), key=lambda i: math.prod(home.parameters[i].shape))
-    rest.append(f"identity(home[{small}])")
+    last = f"home[{small}]"
+    last = f"depend({last}, ({listed([*written, ''])}))" if written else last
+    rest.append(f"identity({last})")
     body = "\n".join([*lines, f"    return ({listed([*rest, ''])})"])
     text = f"def finished(out, home):\n{out.lines}{body}"
-    return staging.write("finished", text, assign=P.Assign(), identity=P.Identity())
+    return staging.write(
+        "finished", text, assign=P.Assign(), identity=P.Identity(), depend=ops.depend
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import attrs
-import numpy as np
 import pytest
 from tests.gguf_files import smollm2, write_gguf
 from tokenizers.pre_tokenizers import ByteLevel
@@ -76,15 +75,6 @@ def test_its_rows_are_answers_in_the_models_own_template(model):
     told = attrs.evolve(tokenizer, parse_special=True)
     (answer,) = tokenizer.encode(["2<|im_end|>"])
     assert labels[labels != -100].tolist() == [*answer, *told.encode(["<|im_end|>\n"])[0]]
-
-
-def test_no_row_is_lost_or_trained_on_twice_in_an_epoch():
-    rows = {"input_ids": np.arange(6)[:, None]}
-    seen = [batch["input_ids"].ravel().tolist() for batch in smollm2_lora.epochs(rows, 2, 6, 0)]
-    assert len(seen) == 6
-    first, second = np.concatenate(seen[:3]).tolist(), np.concatenate(seen[3:]).tolist()
-    assert sorted(first) == sorted(second) == list(range(6))
-    assert first != second
 
 
 @pytest.mark.parametrize(
