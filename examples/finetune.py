@@ -186,7 +186,9 @@ class Dataset:
         size = min(self.preset.batch_size, len(packed["input_ids"]))
         if not size:
             raise SystemExit("no row is left to train on: see what was dropped")
-        return md.epochs(packed, seed=self.seed, size=size)
+        pays = md.pays_by_blocks(self.preset.seq_length)
+        blocks = md.with_attention_blocks() if pays else None
+        return md.epochs(packed, seed=self.seed, size=size, collate=blocks)
 
 
 def pack_numbers(packed: md.Columns) -> dict[str, Any]:
@@ -245,9 +247,10 @@ def loss_of(model: ModuleType, config: Any, frozen_head: bool = False) -> Any:
 
     def loss(params, batch):
         segments, places = batch["segment_ids"], batch["position_ids"]
+        blocks = batch.get("attention_blocks")
         logits = model.factored(
             params, config, batch["input_ids"], segment_ids=segments, position_ids=places,
-            frozen_head=frozen_head,
+            blocks=blocks, frozen_head=frozen_head,
         )  # fmt: skip
         return mf.loss.next_token_loss(logits, batch["labels"], segments)
 

@@ -94,7 +94,8 @@ def adapt(
     if len(packed["input_ids"]) < options.batch_size:
         rows, size = len(packed["input_ids"]), options.batch_size
         raise SystemExit(f"{rows} packed rows; --batch-size {size} needs more")
-    batches = md.epochs(packed, seed=options.seed, size=options.batch_size)
+    blocks = md.with_attention_blocks() if md.pays_by_blocks(options.seq_length) else None
+    batches = md.epochs(packed, seed=options.seed, size=options.batch_size, collate=blocks)
     return train(step, state, batches, steps, frozen)
 
 

@@ -157,10 +157,11 @@ def test_same_answer():
     assert finetune.same_answer(" yes ", "yes")
 
 
+SHORT = attrs.evolve(finetune_settings.PRESETS["tiny"], seq_length=8)
+
+
 def test_batches_come_in_another_order_each_epoch():
-    dataset = finetune.Dataset(
-        tokenizer=None, template="alpaca", preset=finetune_settings.PRESETS["tiny"], seed=3
-    )
+    dataset = finetune.Dataset(tokenizer=None, template="alpaca", preset=SHORT, seed=3)
     rows = {"input_ids": md.Ragged.from_rows([[i] for i in range(8)])}
 
     def sixteen():
@@ -175,7 +176,7 @@ def test_batches_come_in_another_order_each_epoch():
 
 
 def test_fewer_rows_than_a_batch_end_too():
-    preset = attrs.evolve(finetune_settings.PRESETS["tiny"], batch_size=4)
+    preset = attrs.evolve(SHORT, batch_size=4)
     dataset = finetune.Dataset(tokenizer=None, template=None, preset=preset, seed=0)
     batches = list(itertools.islice(dataset.batches({"input_ids": np.arange(6).reshape(3, 2)}), 5))
     assert [len(batch["input_ids"]) for batch in batches] == [3] * 5

@@ -95,6 +95,17 @@ def test_layouts(folder, tokenizer, layout, length):
     assert {"input_ids", "labels", "segment_ids", "position_ids"} <= set(batches[0])
 
 
+@pytest.mark.parametrize(("layout", "blocks"), [("packed", 8), ("static", 8), ("dynamic", None)])
+def test_long_rows_come_with_the_blocks_of_their_attention(folder, tokenizer, layout, blocks):
+    settings = data(folder, layout=layout, seq_length=512)
+    train, _ = samples(settings, tokenizer)
+    batch = next(in_order(train, settings, 3, 1))
+    if blocks is None:
+        assert "attention_blocks" not in batch
+    else:
+        assert batch["attention_blocks"]["first"].shape == (blocks,)
+
+
 def test_the_lengths_of_a_dynamic_layout():
     _, collate = layout_of(Data(layout="dynamic", divisor=2, remainder=1), 0)
     row = {"input_ids": md.Ragged.from_rows([[1, 2, 3, 4]])}

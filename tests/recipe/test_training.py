@@ -82,6 +82,16 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(folder, name):
     assert losses(root) == losses(whole)
 
 
+def test_long_packed_rows_train_by_blocks_as_without(folder, monkeypatch):
+    """The same losses, to rounding."""
+    table = {"data": {"seq_length": 512}, "train": {"batch_size": 1, "steps": 3}}
+    blocks = losses(run(tiny_recipe(folder, table, name="blocks")))
+    monkeypatch.setattr(recipe.rows.md, "pays_by_blocks", lambda length: False)
+    dense = losses(run(tiny_recipe(folder, table, name="dense")))
+    assert blocks != dense, "they were computed in two ways"
+    assert blocks == pytest.approx(dense, rel=1e-5)
+
+
 def test_all_parameters_of_half_precision_would_be_scaled(folder):
     table = {
         "adapter": {"name": "none"},

@@ -22,7 +22,11 @@ from mfunc.data.dialogue.messages import Call, Message
 from mfunc.data.dialogue.template import Piece, Template, render
 from mfunc.data.dialogue.templates import TEMPLATES
 from mfunc.data.epoch_batches import count_batches, epochs
-from mfunc.data.packing.attention_blocks import attention_blocks, with_attention_blocks
+from mfunc.data.packing.attention_blocks import (
+    attention_blocks,
+    pays_by_blocks,
+    with_attention_blocks,
+)
 from mfunc.data.packing.buckets import BatchPlan, batch_by_length, length_batches
 from mfunc.data.packing.cut import infer_max_len, infer_seqlen, truncate
 from mfunc.data.packing.mask import actual_seq_len, position_ids, segment_mask, zigzag_mask
@@ -103,6 +107,7 @@ __all__ = [
     "pack",
     "pack_plan",
     "pad_to_divisor",
+    "pays_by_blocks",
     "pipe",
     "position_ids",
     "read",

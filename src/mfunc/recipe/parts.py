@@ -105,9 +105,11 @@ def _of_batches(
 
     def computed(params, batch):  # type: ignore[no-untyped-def]
         segments = batch["segment_ids"]
+        blocks = batch.get("attention_blocks")
         logits = model.factored(
             params, config, batch["input_ids"], segment_ids=segments,
-            position_ids=batch["position_ids"], recompute=recompute, frozen_head=frozen_head,
+            position_ids=batch["position_ids"], blocks=blocks, recompute=recompute,
+            frozen_head=frozen_head,
         )  # fmt: skip
         return of_logits(logits, batch["labels"], segments)
 

@@ -118,11 +118,13 @@ def layout_of(data: Data, pad_id: int) -> tuple[Any, Any]:
       >>> layout_of(Data(layout="dynamic", divisor=8), 0)
       (None, pad_to_divisor(divisor=8))
     """
+    length = data.seq_length
+    blocks = md.with_attention_blocks() if md.pays_by_blocks(length) else None
     if data.layout == "packed":
-        return md.pack(data.seq_length, strategy=data.strategy, pad_id=pad_id), None
+        return md.pack(length, strategy=data.strategy, pad_id=pad_id), blocks
     if data.layout == "static":
-        length = data.seq_length
-        return None, md.pad_to_divisor(length, max_length=length, pad_id=pad_id)
+        pad = md.pad_to_divisor(length, max_length=length, pad_id=pad_id)
+        return None, md.compose(blocks, pad) if blocks else pad
     return None, md.pad_to_divisor(data.divisor, remainder=data.remainder, pad_id=pad_id)
 
 

@@ -31,6 +31,16 @@ def test_pairs_that_fill_up(settings, pairs):
     assert found[3:].tolist() == [[0, -1]] * (pairs - 3)
 
 
+def test_pairs_fill_up_to_few_numbers_and_by_no_more_than_half():
+    """So that an epoch of packs compiles a step for few of them."""
+    found = []
+    for count in range(1, 200):
+        pairs = md.attention_blocks(np.ones((count, 1), int), block=1)["pairs"]
+        assert count <= len(pairs) < 1.5 * count + 1
+        found.append(len(pairs))
+    assert sorted(set(found)) == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256]
+
+
 def test_a_batch_of_padding_has_one_pair_that_fills_up():
     assert md.attention_blocks([[0, 0]], block=2)["pairs"].tolist() == [[0, -1]]
 
@@ -86,3 +96,10 @@ def test_settings_are_refused_when_built(setting):
 def test_settings_that_exclude_each_other_are_refused_when_built():
     with pytest.raises(ValueError, match="with_attention_blocks: multiple and most are given"):
         md.with_attention_blocks(multiple=2, most=9)
+
+
+@pytest.mark.parametrize(
+    ("length", "pays"), [(2048, True), (512, True), (448, False), (1000, False), (129, False)]
+)
+def test_which_rows_gain(length, pays):
+    assert md.pays_by_blocks(length) is pays

@@ -19,7 +19,18 @@ from mfunc.data.columns import Columns
 from mfunc.data.compose import Apply, transform
 from mfunc.data.packing.mask import runs, segments_array
 
+SHORTEST = 512  # rows below gained nothing (bench/attention.py)
 BLOCK = 64  # faster than 128 and 256 for Alpaca in rows of 2,048 (bench/attention.py --block)
+
+
+def pays_by_blocks(seq_length: int) -> bool:
+    """Tell whether rows of a length gain by attention by blocks, and can be cut into them.
+
+    Example:
+      >>> pays_by_blocks(2048), pays_by_blocks(256), pays_by_blocks(1000)
+      (True, False, False)
+    """
+    return seq_length >= SHORTEST and seq_length % BLOCK == 0
 
 
 def attention_blocks(
@@ -31,7 +42,7 @@ def attention_blocks(
       segment_ids: integers [..., S], each segment in one piece; 0 is padding.
       block: positions in a block, C. The number of all positions is a multiple of it.
       multiple: the number of pairs is rounded up to a multiple of it, so that a step is compiled
-        for few numbers only; by default half the number of blocks.
+        for few numbers only; by default to 2, 3, 4, 6, 8, 12, 16, 24, ...
       most: the number of pairs is exactly this, so that a step is compiled once.
 
     Returns:
@@ -70,7 +81,7 @@ def attention_blocks(
     query = np.repeat(here, each)
     key = np.arange(len(query)) - np.repeat(np.cumsum(each) - each - first, each)
     pairs = np.stack([query, key], axis=1).astype(np.int32)
-    wanted = _wanted(len(pairs), count, multiple, most)
+    wanted = _wanted(len(pairs), multiple, most)
     filling = np.tile(np.array([[0, -1]], np.int32), (wanted - len(pairs), 1))
     return {"pairs": np.concatenate([pairs, filling]), "first": first.astype(np.int32)}
 
@@ -98,10 +109,10 @@ def _check_settings(where: str, block: int, multiple: int | None, most: int | No
         raise ValueError(f"{where}: multiple and most are given; give one of them")
 
 
-def _wanted(pairs: int, blocks: int, multiple: int | None, most: int | None) -> int:
+def _wanted(pairs: int, multiple: int | None, most: int | None) -> int:
     """How many pairs there will be with those that fill up; never none."""
     if most is None:
-        step = multiple or max(blocks // 2, 1)
+        step = multiple or 2 ** max((pairs - 1).bit_length() - 2, 0)  # two between powers of two
         return max(-(-pairs // step), 1) * step
     if pairs > most:
         raise ValueError(
