@@ -48,7 +48,7 @@ LAYERS = (
     ),
     ("adapt", "generation", "train"),
     ("auto", "pipeline"),
-    ("recipe",),
+    ("recipe", "comparison"),
     ("cli",),
     ("__init__",),
 )

@@ -46,8 +46,8 @@ _NAMES = {
     "vmap": "batching",
 }
 _MODULES = (
-    "adapt", "auto", "batching", "checkpoint", "cli", "cross_entropy", "custom", "data",
-    "depth", "donation", "draw", "dynamic", "entry", "explain", "forms", "generation",
+    "adapt", "auto", "batching", "checkpoint", "cli", "comparison", "cross_entropy", "custom",
+    "data", "depth", "donation", "draw", "dynamic", "entry", "explain", "forms", "generation",
     "gguf_file", "gradient", "loss", "metrics", "nn", "optim", "products", "purity", "random",
     "recipe", "schedule", "spec", "staging", "train", "transform", "tree", "tree_forms",
     "vector",

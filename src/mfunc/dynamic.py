@@ -18,6 +18,10 @@ def _fits(instance: Dim, attribute: Any, value: int) -> None:
         )
 
 
+def _sizes(given: Sequence[int]) -> tuple[int, ...]:
+    return tuple(given)
+
+
 @attrs.frozen
 class Dim:
     """A size that is known only when a compiled function is called: `divisor * k + remainder`.
@@ -47,7 +51,7 @@ class Dim:
     remainder: int = attrs.field(default=0, kw_only=True, validator=_fits)
     min: int = attrs.field(default=1, kw_only=True, validator=attrs.validators.ge(1))
     max: int | None = attrs.field(default=None, kw_only=True)
-    static: tuple[int, ...] = attrs.field(default=(), kw_only=True, converter=tuple)
+    static: tuple[int, ...] = attrs.field(default=(), kw_only=True, converter=_sizes)
 
     def __attrs_post_init__(self) -> None:
         """Refuse a range that holds no size, and a static size that is none."""

@@ -23,6 +23,7 @@ VERBS: dict[str, tuple[str, tuple[str, ...]]] = {
     "data": ("what becomes of text before training", ("pack", "convert", "inspect", "diff")),
     "train": ("a run, described by a file", ()),
     "eval": ("a run, measured on rows that it has not seen", ()),
+    "bench": ("what things cost on this machine", ("padding",)),
     "adapter": ("what was trained beside a model", ("merge",)),
 }
 # With `--compat mindspeed` a verb takes the flags of another program, and is another module.
