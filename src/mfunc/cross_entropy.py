@@ -99,7 +99,12 @@ def _below(flat: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     flat = P.Cast()(flat, ms.float32)
     largest = P.ArgMaxWithValue(-1, keep_dims=True)(flat)[1]
     wanted = P.Maximum()(targets, P.ZerosLike()(targets)).reshape((-1, 1))
-    return flat - ops.stop_gradient(largest), wanted
+    return flat - _spread(ops.stop_gradient(largest), flat.shape[-1]), wanted
+
+
+def _spread(x: Any, times: int) -> Any:
+    """Repeat [N, 1] along the vocabulary; a broadcast takes 7 x as long in a dynamic graph."""
+    return P.MatMul()(x, P.Ones()((1, times), ms.float32))
 
 
 def weighted(logits: Tensor | Tree, targets: Tensor, weights: Tensor) -> Tensor:
@@ -206,8 +211,8 @@ judged.__wrapped__ = _judged_in_graph  # type: ignore[attr-defined]
 
 def _at_once(logits, targets, weights):  # type: ignore[no-untyped-def]
     made = multiplied(logits)
-    flat = losses(made.reshape((-1, made.shape[-1])), targets.reshape(-1))
-    return (flat * weights.reshape(-1)).sum()
+    each = losses(made.reshape((-1, made.shape[-1])), targets.reshape(-1))
+    return (each * weights.reshape(-1)).sum()
 
 
 def _judged_at_once(logits, targets, weights):  # type: ignore[no-untyped-def]
@@ -216,25 +221,17 @@ def _judged_at_once(logits, targets, weights):  # type: ignore[no-untyped-def]
 
 
 def _judge(flat, targets, weights):  # type: ignore[no-untyped-def]
-    guess = P.ArgMaxWithValue(-1)(P.Cast()(flat, ms.float32))[0]
-    right = P.Cast()(guess == targets, ms.float32)
+    right = P.Cast()(P.Argmax(-1)(P.Cast()(flat, ms.float32)) == targets, ms.float32)
     return (losses(flat, targets) * weights).sum(), (right * weights).sum()
 
 
 def _in_pieces(logits, targets, weights, count):  # type: ignore[no-untyped-def]
-    weight, tied = _head(logits)
-    hidden, targets, weights = [
-        P.Split(0, count)(_cut(x, count)) for x in (logits["hidden"], targets, weights)
-    ]
     total = _frozen_total if logits.get("frozen", False) else _trained_total
-    return total(hidden, targets, weights, weight, tied)["loss"]
+    return total(*_parts(logits, targets, weights, count))["loss"]
 
 
 def _judged_in_pieces(logits, targets, weights, count):  # type: ignore[no-untyped-def]
-    weight, tied = _head(logits)
-    hidden, targets, weights = [
-        P.Split(0, count)(_cut(x, count)) for x in (logits["hidden"], targets, weights)
-    ]
+    hidden, targets, weights, weight, tied = _parts(logits, targets, weights, count)
     loss, right = _judged_piece(hidden[0], targets[0], weights[0], weight, tied)
     for i in range(1, count):
         more = _judged_piece(hidden[i], targets[i], weights[i], weight, tied)
@@ -248,9 +245,11 @@ def _judged_piece(hidden, targets, weights, weight, tied):  # type: ignore[no-un
     return _judge(flat, targets.reshape(-1), weights.reshape(-1))
 
 
-def _head(logits):  # type: ignore[no-untyped-def]
-    tied = "table" in logits
-    return P.Cast()(logits["table"] if tied else logits["head"], logits["hidden"].dtype), tied
+def _parts(logits, targets, weights, count):  # type: ignore[no-untyped-def]
+    """Return pieces of the hidden states, targets and weights; the head, and whether it is tied."""
+    hidden, tied = logits["hidden"], "table" in logits
+    pieces_of = [P.Split(0, count)(_cut(x, count)) for x in (hidden, targets, weights)]
+    return (*pieces_of, P.Cast()(logits["table"] if tied else logits["head"], hidden.dtype), tied)
 
 
 def _cut(x, count):  # type: ignore[no-untyped-def]
@@ -325,7 +324,11 @@ def _apart(hidden, targets, weights, weight, tied):  # type: ignore[no-untyped-d
     each, total = P.Log1p()(others) - P.GatherD()(below, 1, wanted), others + 1.0
     apart = P.TensorScatterElements(axis=1, reduction="add")(shares, wanted, -total)
     full = x.dtype == ms.float32
-    apart, scale = (apart, weights / total) if full else (P.Cast()(apart / total, x.dtype), weights)
+    apart, scale = (
+        (apart, weights / total)
+        if full
+        else (P.Cast()(apart * _spread(1.0 / total, apart.shape[-1]), x.dtype), weights)
+    )
     moved = P.Cast()(P.MatMul(transpose_b=not tied)(apart, weight), ms.float32) * scale
     same = moved.reshape(hidden.shape)
     return ((each * weights).sum(), each.reshape(targets.shape), same), apart, scale

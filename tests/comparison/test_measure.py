@@ -25,7 +25,8 @@ def test_what_is_measured(found):
         assert row["rate"] > 0
         assert row["megabytes"] > 10
         assert len(row["compilations"]) >= 1
-    assert found["neat_pack"]["padding"] < found["both"]["padding"] < found["static"]["padding"]
+    padding = {name: row["padding"] for name, row in found.items()}
+    assert max(padding["neat_pack"], padding["both"]) < padding["static"]
     assert found["both"]["graphs"] == 1 + len(found["both"]["own_graphs"])
     assert found["both"]["dynamic_over_static"] >= 1
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 
+import attrs
 import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor
+from tests import models
 
 import mfunc.data as md
-from mfunc.nn import dense_attention, fused_attention
+from mfunc import tree
+from mfunc.nn import attention, dense_attention, fused_attention
 from mfunc.transform import jit
 
 ROWS = np.array([[1, 1, 1, 2, 2, 0, 0], [1, 2, 3, 3, 3, 3, 3], [0, 0, 0, 0, 0, 0, 0]], np.int32)
@@ -91,3 +94,30 @@ def test_the_kernel_would_compute_what_the_dense_way_does():
     wanted = dense_attention.attend(*[x.astype(ms.float32) for x in (q, k, v)], bias).asnumpy()
     real = np.broadcast_to((ROWS > 0)[:, None, :, None], wanted.shape)
     np.testing.assert_allclose(seen[real], wanted[real], atol=1e-5)
+
+
+def test_a_model_of_half_precision_attends_by_it(monkeypatch):
+    """On Ascend the model takes this way; here the kernel is what its documentation says."""
+    config = attrs.evolve(models.TINY, head_dim=16)
+    half = tree.map(
+        lambda leaf: Tensor(leaf.asnumpy().astype(np.float16)), models.params(0, config)
+    )
+    batch = models.batch_of(ROWS)
+    wanted = models.logits(half, config, batch).asnumpy()
+    calls = []
+
+    def computed(q, k, v, seen):
+        batch, heads, length, width = q.shape
+        calls.append(q.dtype)
+        mixed = kernel(fused_attention.arguments(q, k, v, seen))[: batch * length]
+        rows = mixed.reshape(batch, length, heads, width).transpose(0, 2, 1, 3)
+        return Tensor(rows.astype(np.float16))
+
+    on_ascend = {"device_target": "Ascend"}
+    monkeypatch.setattr(attention.ms, "get_context", on_ascend.__getitem__)
+    monkeypatch.setattr(fused_attention, "attend", computed)
+    seen = models.logits(half, config, batch).asnumpy()
+    assert calls == [ms.float16] * 2
+    real = ROWS > 0
+    assert np.abs(seen[real] - wanted[real]).max() < 0.01 * np.abs(wanted).max()
+    assert not np.array_equal(seen, wanted)
