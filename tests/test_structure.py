@@ -30,6 +30,7 @@ LAYERS = (
         "depth",
         "custom",
         "donation",
+        "direct",
         "entry",
         "transform",
         "products",

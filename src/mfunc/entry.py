@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 
 import mindspore as ms
 from mindspore import Tensor
-from mindspore.graph.api import ms_compile_cache
 from mindspore.ops import operations as P
 
-from mfunc import donation, staging, tree, tree_forms
+from mfunc import direct, donation, staging, tree, tree_forms
 from mfunc.donation import Home, Resident
 from mfunc.dynamic import Dim
 from mfunc.explain import explain
@@ -42,12 +41,14 @@ class Graph(NamedTuple):
       destinations: its compilation adds, for each leaf of the result, the place of the home that it
         is written to, or `None`.
       donation: of the arguments, or `None`.
+      later: the first call adds what later ones call in its place, or `None`.
     """
 
     call: Function
     structures: list[tree.Structure]
     destinations: list[list[int | None]]
     donation: Donation | None
+    later: list[direct.Caller | None]
 
 
 def donation_of(
@@ -117,7 +118,7 @@ def build(
             arguments[where] = f"static{i}"
         else:
             keywords[where] = f"static{i}"
-    graph = Graph(_none, [], [], donated)
+    graph = Graph(_none, [], [], donated, [])
     lines: list[str] = []
     if donated is not None:
         lines, memory = _at_home(names, donated, args, constants)
@@ -132,7 +133,10 @@ def build(
     stage = _result_stage(graph, structure, name)
     entry = ms.jit(staging.write("entry", text, fn=fn, leaves_of=stage, **constants))
     flexible = _flexible(names, kinds)
-    return graph._replace(call=ms.enable_dynamic(**flexible)(entry) if flexible else entry)
+    if not flexible:
+        return graph._replace(call=entry)
+    graph.later.append(None)  # MindSpore has to look at the sizes
+    return graph._replace(call=ms.enable_dynamic(**flexible)(entry))
 
 
 def _none(*_: Any) -> Any:
@@ -271,10 +275,16 @@ def _apart(found: Sequence[Any], inputs: Sequence[Any]) -> Sequence[Any]:
 
 
 def _call(graph: Graph, inputs: Sequence[Any], name: str, compiled: list[int]) -> Any:
-    before = len(ms_compile_cache)
+    recording = direct.recording()
+    first = not graph.later and not recording
     try:
+        if graph.later and graph.later[0] and not recording:
+            return graph.later[0](inputs)
+        count, before = direct.count(), direct.graphs() if first else frozenset()
         found = graph.call(*inputs)
     except Exception as error:
         raise explain(error, name) from error
-    compiled[0] += len(ms_compile_cache) - before
+    compiled[0] += direct.count() - count
+    if first:
+        graph.later.append(direct.caller(before, inputs))
     return found
