@@ -47,10 +47,10 @@ _NAMES = {
 }
 _MODULES = (
     "adapt", "auto", "batching", "checkpoint", "cli", "comparison", "cross_entropy", "custom",
-    "data", "depth", "donation", "draw", "dynamic", "entry", "explain", "forms", "generation",
-    "gguf_file", "gradient", "loss", "metrics", "nn", "optim", "products", "purity", "random",
-    "recipe", "schedule", "spec", "staging", "train", "transform", "tree", "tree_forms",
-    "vector",
+    "data", "depth", "direct", "donation", "draw", "dynamic", "entry", "explain", "forms",
+    "generation", "gguf_file", "gradient", "loss", "metrics", "nn", "optim", "products",
+    "purity", "random", "recipe", "schedule", "spec", "staging", "train", "transform", "tree",
+    "tree_forms", "vector",
 )  # fmt: skip
 
 __all__ = [*_NAMES, *_MODULES]
