@@ -33,7 +33,7 @@ PRESETS = {
     "demo": Preset(
         hidden_size=128, intermediate_size=384, num_hidden_layers=3, num_attention_heads=4,
         seq_length=128, batch_size=7, steps=1300, learning_rate=2e-3, warmup_steps=100,
-        lora_steps=250, lora_learning_rate=3e-3,
+        lora_steps=400, lora_learning_rate=3e-3,
     ),
     "tiny": Preset(
         hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
