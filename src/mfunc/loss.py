@@ -47,11 +47,17 @@ def next_token_loss(
     Source:
       transformers 4.57 `ForCausalLMLoss`.
     """
+    targets, weights, count = _evenly(labels, segment_ids)
+    return weighted(logits, targets, weights), count
+
+
+def _evenly(labels: Tensor, segment_ids: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return targets, weights that give every trained token the same and add up to 1, the count."""
     targets = next_targets(labels, segment_ids)
     trained = ops.cast(targets != IGNORED, ms.float32)
     count = trained.sum()
     weights = trained / ops.maximum(count, Tensor(1.0, ms.float32))
-    return weighted(logits, targets, ops.stop_gradient(weights)), count
+    return targets, ops.stop_gradient(weights), count
 
 
 def next_token_measures(
@@ -77,10 +83,7 @@ def next_token_measures(
       >>> round(float(seen["loss"]), 3), float(seen["accuracy"]), float(count)
       (4.5, 0.5, 2.0)
     """
-    targets = next_targets(labels, segment_ids)
-    trained = ops.cast(targets != IGNORED, ms.float32)
-    count = trained.sum()
-    weights = trained / ops.maximum(count, Tensor(1.0, ms.float32))
+    targets, weights, count = _evenly(labels, segment_ids)
     loss, right = judged(logits, targets, weights)
     return {"loss": loss, "accuracy": right}, count
 
