@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import mfunc.data as md
 from mfunc import random
 from mfunc.comparison.layouts import Costs, Layout, counts_of, layout_of, length_of, samples_of
 from mfunc.comparison.settings import Settings
+from mfunc.data.building.report import peak_memory
 from mfunc.loss import next_token_loss
 from mfunc.nn import llama
 from mfunc.optim import adamw
@@ -36,7 +36,8 @@ def measure(name: str, settings: Settings) -> dict[str, Any]:
 
     Returns:
       `steps`, `tokens` and `losses` by step, `padding` (share of an epoch), `tokens_per_second`,
-      `graphs` and `compile_seconds` of an epoch, `megabytes` (the peak of this process),
+      `graphs` and `compile_seconds` of an epoch, `megabytes` (the peak of this process,
+      0 where the system does not tell),
       `epoch_seconds`, `rate` (real tokens a second of an epoch), `compilations`. For `"both"` also
       `own_graphs`, the lengths chosen, and `dynamic_over_static`: how many times as long a step
       takes in the graph for all lengths.
@@ -64,7 +65,8 @@ def measure(name: str, settings: Settings) -> dict[str, Any]:
     found = {
         "steps": len(chosen), "tokens": counts, "losses": losses,
         "padding": 1 - total / layout.slots, "tokens_per_second": sum(counts) / sum(again),
-        "graphs": layout.graphs, "compile_seconds": compiling, "megabytes": peak(),
+        "graphs": layout.graphs, "compile_seconds": compiling,
+        "megabytes": (peak_memory() or 0) / 2**20,
         "epoch_seconds": seconds, "rate": total / seconds, "compilations": step.compilations(),
     }  # fmt: skip
     if costs is None or layout.length is None:
@@ -151,9 +153,3 @@ def full_batch(rows: int, length: int) -> md.Columns:
     ones = np.ones((rows, length), np.int32)
     places = np.tile(np.arange(length, dtype=np.int32), (rows, 1))
     return {"input_ids": ones, "labels": ones, "segment_ids": ones, "position_ids": places}
-
-
-def peak() -> float:
-    """The most memory that the process has held, MB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
