@@ -20,15 +20,20 @@ SIZE = {
 
 
 def table(python: str) -> None:
-    """AdamW alone, gradients given: pure, donated, and PyTorch's."""
-    print("\nAdamW, gradients given   (median ms a step)")
-    print(f"{'leaves':>26} {'pure':>9} {'donated':>9} {'foreach':>9} {'fused':>9}")
+    """AdamW alone, gradients given: pure, donated beside its bare kernels, and PyTorch's."""
+    print("\nAdamW, gradients given   (median ms a step; kernels: MindSpore's alone, in turn with")
+    print("the donated step; over: what the step takes beside them)")
+    heads = ("pure", "donated", "kernels", "over", *PEER_WAYS)
+    print(f"{'leaves':>26}" + "".join([f" {head:>9}" for head in heads]))
     for count, width in ((300, 4), (30, 1024)):
         pure, donated = (run_one(__file__, "update", str(count), str(width), way) for way in WAYS)
+        over = donated["ms"] - donated["kernels"]
+        numbers = [pure["ms"], donated["ms"], donated["kernels"], over]
         peers = peer_updates(python, count, width)
-        said = "".join([f" {peers[way]:>9.1f}" if peers else "         -" for way in PEER_WAYS])
+        said = "".join([f" {number:>9.1f}" for number in numbers])
+        said += "".join([f" {peers[way]:>9.1f}" if peers else "         -" for way in PEER_WAYS])
         title = f"{count} of [{width}, {width}]"
-        print(f"{title:>26} {pure['ms']:>9.1f} {donated['ms']:>9.1f}{said}", flush=True)
+        print(f"{title:>26}{said}", flush=True)
 
 
 WAYS, PEER_WAYS = ("pure", "donated"), ("foreach", "fused")
@@ -61,17 +66,19 @@ def peer_updates(python: str, count: int, width: int) -> dict[str, float] | None
 
 def one_update(count: int, width: int, way: str) -> dict[str, float]:
     """Milliseconds of an update of `count` leaves."""
+    import mindspore as ms
+
     import mfunc as mf
 
     optimizer = mf.optim.adamw(1e-3)
     keys = mf.random.split(mf.random.key(0), count)
     params = tuple([mf.random.normal(key, (width, width)) for key in keys])
-    grads = mf.tree.map(type(params[0]).copy, params)
+    grads = mf.tree.map(ms.Tensor, params)
     state = mf.train.init_state(params, optimizer)
 
     def update(state, grads, home=None):  # type: ignore[no-untyped-def]
         new, after = mf.optim.step(optimizer, grads, state["optimizer"], state["params"], home)
-        return {"params": new, "optimizer": after}, grads[0].sum()
+        return {"params": new, "optimizer": after}, after["count"] * 1.0
 
     donated = way == "donated"
     step = mf.jit(update, donate_argnums=0, home="home") if donated else mf.jit(update)
@@ -81,7 +88,37 @@ def one_update(count: int, width: int, way: str) -> dict[str, float]:
         state, said = step(state, grads)
         float(said)
 
-    return {"ms": in_turn([run], 10)[0]}
+    if not donated:
+        return {"ms": in_turn([run], 10)[0]}
+    mine, kernels = in_turn([run, bare_kernels(grads, mf.optim.in_place.LARGE)], 40)
+    return {"ms": mine, "kernels": kernels}
+
+
+def bare_kernels(grads: Any, large: int) -> Any:
+    """The kernels of a donated step in a graph of their own, all tensors resident."""
+    import mindspore as ms
+    from mindspore.ops import operations as P
+
+    from mfunc import staging
+
+    given, lines, names = {"plain": P.Adam(), "decaying": P.AdamWeightDecay()}, [], []
+    for i, grad in enumerate(grads):
+        names = [f"{kind}{i}" for kind in ("param", "mean", "square", "grad")]
+        for name in names:
+            number = 1.0 if name.startswith("square") else 0.0
+            start = grad if name.startswith("grad") else ms.ops.full_like(grad, number)
+            given[name] = ms.Parameter(ms.Tensor(start.asnumpy().copy()), name=name)
+        param, mean, square, grad_name = names
+        if grad.size >= large:
+            lines.append(f"    {param}.mul_(0.99999)")
+            said = "0.1, 0.001, 1e-3, 0.9, 0.999, 1e-8"
+            lines.append(f"    plain({param}, {mean}, {square}, {said}, {grad_name})")
+        else:
+            said = "1e-3, 0.9, 0.999, 1e-8, 0.01"
+            lines.append(f"    decaying({param}, {mean}, {square}, {said}, {grad_name})")
+    body = "\n".join([*lines, f"    return {names[-1]} + 1.0"])
+    graph = ms.jit(staging.write("bare", f"def bare():\n{body}", **given))
+    return lambda: graph().asnumpy()
 
 
 def memory() -> None:

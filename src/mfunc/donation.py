@@ -154,8 +154,9 @@ def hand_out(home: Home, given: Sequence[Any]) -> list[Tensor]:
     """Return new holders after a step; whoever held the home before is dead."""
     for leaf in given:
         _kill(leaf)
-    new = [Tensor._make_subclass(Resident, parameter) for parameter in home.parameters]
-    home.holders[:] = [weakref.ref(leaf) for leaf in new]
+    make = Tensor._make_subclass
+    new = [make(Resident, parameter) for parameter in home.parameters]
+    home.holders[:] = map(weakref.ref, new)
     return new
 
 
@@ -167,7 +168,8 @@ def revive(home: Home, given: Sequence[Any]) -> None:
 
 
 def _kill(leaf: Any) -> None:
-    if isinstance(leaf, Tensor):
+    # The type first: `isinstance` of a Tensor is Python code, and a step kills every leaf.
+    if type(leaf) is Resident or isinstance(leaf, Tensor):
         _swap(leaf, _NOTHING, Donated)
 
 
@@ -255,13 +257,23 @@ def write_finish(home: Home, seen: Seen, out: Opened, found: Sequence[int | None
         elif leaf is SLOT:
             lines.append(f"    written{place} = assign(home[{place}], {text})")
             written.append(f"written{place}")
-    # A graph whose results are all constants is not run, so one result is not.
-    small = min(range(len(home.parameters)), key=lambda i: math.prod(home.parameters[i].shape))
-    last = f"home[{small}]"
+    # A graph whose results are all constants is not run, so one result is not. It is the one that
+    # the caller waits for: a number that is read when the kernels that overwrite are done.
+    there = [i for i, leaf in enumerate(leaves) if _is_there(leaf)]
+    among = there or range(len(home.parameters))
+    small = min(among, key=lambda i: math.prod(home.parameters[i].shape))
+    shape = home.parameters[small].shape
+    last = f"part(home[{small}], {(0,) * len(shape)}, {(1,) * len(shape)})"
+    last = last if shape else f"home[{small}]"
     last = f"depend({last}, ({listed([*written, ''])}))" if written else last
     rest.append(f"identity({last})")
     body = "\n".join([*lines, f"    return ({listed([*rest, ''])})"])
     text = f"def finished(out, home):\n{out.lines}{body}"
     return staging.write(
-        "finished", text, assign=P.Assign(), identity=P.Identity(), depend=ops.depend
+        "finished",
+        text,
+        assign=P.Assign(),
+        identity=P.Identity(),
+        depend=ops.depend,
+        part=P.Slice(),
     )

@@ -99,7 +99,7 @@ def jit(
     def call(*args: Any, **kwargs: Any) -> Any:
         fixed = _static_values(fn, args, kwargs, positions, names)
         leaves, structure = tree.flatten(_traced(args, kwargs, positions, names))
-        inputs = [_enter(leaf, i, structure) for i, leaf in enumerate(leaves)]
+        inputs = _entered(leaves, structure)
         kinds = _kinds(inputs, flexible, structure, name)
         key = structure, staging.frozen(fixed), tuple(kinds)
         began = 0.0 if key in graphs else time.perf_counter()
@@ -178,14 +178,20 @@ def _traced(args: Any, kwargs: Any, positions: tuple[int, ...], names: tuple[str
     return traced, {name: value for name, value in kwargs.items() if name not in names}
 
 
+def _entered(leaves: Sequence[Any], structure: tree.Structure) -> list[Any]:
+    """Make leaves what may cross the border; those of a donated state are whole as they are."""
+    return [
+        leaf if type(leaf) is Resident else _enter(leaf, i, structure)
+        for i, leaf in enumerate(leaves)
+    ]
+
+
 def _enter(leaf: Any, index: int, structure: tree.Structure) -> Any:
     """Make a leaf what may cross the border of a compiled function.
 
     A view passed through to a `block` gives garbage without an error, so views are made whole here.
     Python numbers become variables of the graph; as plain arguments they would be constants.
     """
-    if type(leaf) is Resident:
-        return leaf
     if type(leaf) is Donated:
         path = _argument(tree.structure_paths(structure)[index])
         raise RuntimeError(f"jit: the leaf at {path} is dead: {DEAD}")
@@ -207,7 +213,11 @@ def _kinds(
     inputs: list[Any], flexible: tuple[tuple[str, Axes], ...], structure: tree.Structure, name: str
 ) -> list[Any]:
     """Return what a graph depends on: shapes and dtypes, not the values; a `Dim` for some sizes."""
-    kinds = [(x.shape, x.dtype) if isinstance(x, ms.Tensor) else type(x) for x in inputs]
+    # The type first: `isinstance` of a subclass of Tensor is Python code.
+    kinds = [
+        (x.shape, x.dtype) if type(x) is Resident or isinstance(x, ms.Tensor) else type(x)
+        for x in inputs
+    ]
     if not flexible:
         return kinds
     paths, every = _flexible_places(flexible, structure, name)

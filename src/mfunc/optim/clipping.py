@@ -9,7 +9,7 @@ from mindspore import Tensor, ops
 from mindspore.ops import operations as P
 
 from mfunc import tree
-from mfunc.optim.core import Optimizer, narrow, wide
+from mfunc.optim.core import Optimizer, narrow, sum_of_squares, wide
 from mfunc.tree import Tree
 
 
@@ -97,10 +97,5 @@ def global_norm(grads: Tree) -> Any:
       >>> float(global_norm({"w": Tensor([3.0]), "b": Tensor([4.0])}))
       5.0
     """
-    squares = tree.leaves(tree.map(_sum_of_squares, grads))
+    squares = tree.leaves(tree.map(sum_of_squares, grads))
     return ops.sqrt(P.AddN()(squares)) if len(squares) > 0 else Tensor(0.0, ms.float32)
-
-
-def _sum_of_squares(grad):  # type: ignore[no-untyped-def]
-    grad = wide(grad)
-    return (grad * grad).sum()

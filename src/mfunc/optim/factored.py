@@ -13,7 +13,7 @@ from mindspore.ops import operations as P
 from mfunc import tree
 from mfunc.optim.averaging import ema
 from mfunc.optim.choosing import Mask, Rule, decided
-from mfunc.optim.core import Optimizer, chain, check, column, schedule_of, wide
+from mfunc.optim.core import Optimizer, chain, check, column, schedule_of, sum_of_squares, wide
 from mfunc.optim.decay import add_decayed_weights
 from mfunc.schedule import Schedule
 
@@ -173,7 +173,7 @@ def _number(value):  # type: ignore[no-untyped-def]
 
 
 def _rms(x):  # type: ignore[no-untyped-def]
-    return ops.sqrt((x * x).mean())
+    return ops.sqrt(sum_of_squares(x) / x.size)
 
 
 def _no_state(params):  # type: ignore[no-untyped-def]

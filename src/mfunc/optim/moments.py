@@ -6,7 +6,7 @@ import attrs
 import mindspore as ms
 from mindspore import Tensor, ops
 
-from mfunc.optim.core import wide
+from mfunc.optim.core import sum_of_squares, wide
 from mfunc.schedule import Schedule
 
 
@@ -66,4 +66,4 @@ def _trust(param, direction):  # type: ignore[no-untyped-def]
 
 
 def _norm(x):  # type: ignore[no-untyped-def]
-    return ops.sqrt((x * x).sum())
+    return ops.sqrt(sum_of_squares(x))

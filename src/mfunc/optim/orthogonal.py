@@ -12,7 +12,7 @@ from mindspore import Tensor, ops
 from mfunc import tree
 from mfunc.optim.adaptive import adamw
 from mfunc.optim.choosing import Mask, decays, decided, taken
-from mfunc.optim.core import Optimizer, check, column, schedule_of, wide, zeros
+from mfunc.optim.core import Optimizer, check, column, schedule_of, sum_of_squares, wide, zeros
 from mfunc.optim.grouping import grouped
 from mfunc.optim.moments import ahead, seen
 from mfunc.schedule import Schedule
@@ -171,7 +171,7 @@ def orthogonal(matrix: Tensor, steps: int = 5, eps: float = 1e-8) -> Tensor:
     """
     tall = matrix.shape[0] > matrix.shape[1]
     x = ops.transpose(matrix, (1, 0)) if tall else matrix
-    x = x / (ops.sqrt((x * x).sum()) + eps)
+    x = x / (ops.sqrt(sum_of_squares(x)) + eps)
     c0, c1, c2 = COEFFICIENTS
     for _ in range(steps):
         square = ops.matmul(x, ops.transpose(x, (1, 0)))
