@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 import pytest
 from mindspore import ops
@@ -72,6 +74,21 @@ def with_raise(x):
     return x
 
 
+class Line(NamedTuple):
+    """Made in a graph it is Python's."""
+
+    slope: Any
+    start: Any
+
+
+def with_namedtuple(x):
+    def loss(p):
+        line = Line(p["slope"], p["start"])
+        return (line.slope * x + line.start).sum()
+
+    return grad(loss)({"slope": x, "start": x})
+
+
 CASES = {
     with_try: (RuntimeError, "a compiled function cannot hold `try`"),
     with_unknown: (
@@ -86,6 +103,7 @@ CASES = {
     with_branches: (TypeError, r"Cannot join.*test_explain.py:\d+: .*both branches of an `if`"),
     with_closure: (TypeError, "closes over values of the compiled function and calls a `block`"),
     with_numpy: (RuntimeError, "made by Python or NumPy"),
+    with_namedtuple: (RuntimeError, "made by Python or NumPy .*a NamedTuple.*use .*dicts and tup"),
     with_depth: (RuntimeError, "make the tree shallower"),
     with_a_vector: (TypeError, r"^value_and_grad: the loss has shape \(3,\)"),
     with_raise: (

@@ -255,6 +255,32 @@ def test_a_namedtuple_is_not_kept():
         jit(tree.leaves)(Pair(X, {"c": X}))
 
 
+class Line(NamedTuple):
+    """Holds variables."""
+
+    slope: Tensor
+    start: Tensor
+
+
+def height(slope, start):
+    line = Line(slope, start)
+    return (line.slope * X + line.start).sum()
+
+
+@ms.jit
+def gradients_by_fields(slope, start):
+    return ms.value_and_grad(height, (0, 1))(slope, start)
+
+
+def test_the_gradient_by_a_field_of_a_namedtuple_is_zero():
+    """The value is right."""
+    value, grads = gradients_by_fields(X, X)
+    assert_close(value, (X * X + X).sum())
+    assert_close(grads, (0 * X, 0 * X))
+    with pytest.raises(RuntimeError, match="a NamedTuple"):
+        jit(value_and_grad(height, (0, 1)))(X, X)
+
+
 @ms.jit
 def extended(x):
     node = {"a": x}

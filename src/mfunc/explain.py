@@ -27,9 +27,9 @@ ADVICE = {
     r"not allowed more than 6 levels": (
         "a dict stands in more than six containers; make the tree shallower"
     ),
-    r"infer for primitive:mfunc_write": (
-        "part of the result is made by Python or NumPy (`np.sin(x)`, `x.asnumpy()`), which a graph "
-        "does not hold; use mindspore.ops and methods of Tensors"
+    r"infer for primitive:mfunc_": (
+        "part of the result is made by Python or NumPy (`np.sin(x)`, `x.asnumpy()`, a NamedTuple), "
+        "which a graph does not hold; use mindspore.ops, methods of Tensors, dicts and tuples"
     ),
     r"issubclass\(\) arg 1": "a compiled function cannot hold `with`",
     r"AbstractNone": "MindSpore cannot map the gradient of a `remat` layer; use `block` there",
