@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import inspect
+import random
 import textwrap
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.trees import assert_close, tensor, trees
 
@@ -49,6 +50,35 @@ def test_what_is_taken_apart_is_rebuilt(patterns):
 def test_opened_gives_every_leaf(pattern):
     node = filled(pattern)[0]
     assert taken_out(staging.opened(pattern, "node"), "every", node=node) == [*tree.leaves(node)]
+
+
+@given(PATTERNS, st.randoms())
+@example({"a": {"a": SLOT, "b": SLOT, "c": SLOT}, "b": (SLOT, SLOT)}, random.Random(1))
+def test_spread_is_the_slots(pattern, chance):
+    """Also when dicts were written in another order, and where these are tuples."""
+
+    def written(node, kind):
+        if isinstance(node, dict):
+            keys = random_keys(node)
+            parts = [written(node[key], kind) for key in keys]
+            return dict(zip(keys, parts, strict=True)) if kind is dict else tuple(parts)
+        if isinstance(node, (tuple, list)):
+            return type(node)([written(child, kind) for child in node])
+        return node
+
+    orders: dict[tuple, list[str]] = {}
+
+    def random_keys(node):
+        keys = tuple(sorted(node))
+        return orders.setdefault(keys, chance.sample(keys, len(keys)))
+
+    pattern = written(pattern, dict)
+    node, slots = filled(pattern)
+    for as_tuples, value in ((False, node), (True, written(node, tuple))):
+        found = staging.opened(pattern, "node", as_tuples=as_tuples)
+        scope = {"node": value}
+        exec(textwrap.dedent(found.lines), scope)
+        assert eval(f"[{', '.join(found.spread)}]", scope) == slots
 
 
 def test_no_two_containers_share_a_name():

@@ -96,7 +96,7 @@ def _write_vmap(seen: list[Seen]) -> Function:
         f"        out = fn({listed(trees)})\n"
         "        return results_of(out)(out)\n"
         f"{passed.lines}"
-        f"    stacked = vmap(flat, in_axes={tuple(axes)}, out_axes=0)({listed(passed.slots)})\n"
+        f"    stacked = vmap(flat, in_axes={tuple(axes)}, out_axes=0)({listed(passed.spread)})\n"
         "    return trees_of(stacked)(stacked)"
     )
     return staging.write(

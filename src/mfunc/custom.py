@@ -86,7 +86,7 @@ def _write_custom(
         f"        return gradients_of(grads)(grads, ({listed([*leaves, ''])}))\n"
         "cell = Custom()\n"
         f"def call(args):\n{passed.lines}"
-        f"    out = cell({listed(passed.slots)})\n"
+        f"    out = cell({listed(passed.spread)})\n"
         "    return trees_of(out)(out)"
     )
     return staging.write(

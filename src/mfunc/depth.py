@@ -61,7 +61,7 @@ def _write_block(fn: Function, patterns: list[Pattern]) -> Function:
     text = f"def layer({listed(leaves)}):\n    return fn({listed(trees)})"
     layer = ms.no_inline(staging.write("layer", text, fn=fn, **constants))
     passed = staging.opened(tuple(patterns), "args")
-    text = f"def call(args):\n{passed.lines}    return layer({listed(passed.slots)})"
+    text = f"def call(args):\n{passed.lines}    return layer({listed(passed.spread)})"
     return staging.write("call", text, layer=layer)
 
 
@@ -134,7 +134,7 @@ def _write_remat(fn: Function, patterns: list[Pattern], kinds: list[Any]) -> Fun
         f"        return ({listed([*_gradients(leaves, kinds, floats), ''])})\n"
         "cell = Remat()\n"
         f"def call(args):\n{passed.lines}"
-        f"    out = cell({listed(passed.slots)})\n"
+        f"    out = cell({listed(passed.spread)})\n"
         "    return trees_of(out)(out)"
     )
     return staging.write(

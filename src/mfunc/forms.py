@@ -22,7 +22,7 @@ def write_slots(node: Pattern) -> Callable[..., Any]:
       (2, 1)
     """
     found = staging.opened(node, "out")
-    parts = staging.listed([*found.slots, ""])
+    parts = staging.listed([*found.spread, ""])
     return staging.write("taken", f"def taken(out):\n{found.lines}    return ({parts})")
 
 

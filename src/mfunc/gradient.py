@@ -98,7 +98,7 @@ def _write_gradient(seen: list[Seen]) -> Function:
         f"    transformed = value_and_grad(flat, {wanted}, None, {has_aux})\n"
         f"    ordered = ({listed([*[f'args[{i}]' for i in order], ''])})\n"
         f"{passed.lines}"
-        f"    value, grads = transformed({listed(passed.slots)})\n"
+        f"    value, grads = transformed({listed(passed.spread)})\n"
         f"    return value, {built[0] if isinstance(argnums, int) else '(' + listed(built) + ',)'}"
     )
     return staging.write(

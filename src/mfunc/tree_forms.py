@@ -30,7 +30,8 @@ def _write_map(args: list[Seen]) -> Callable[..., Any]:
 def write_leaves(args: list[Seen], *, as_tuples: bool = False) -> Callable[..., Any]:
     """Write `taken(node)`: the tuple of its leaves; `as_tuples` as `staging.opened`."""
     found = staging.opened(args[0].pattern, "node", as_tuples=as_tuples)
-    text = f"def taken(node):\n{found.lines}    return ({listed([*found.every, ''])})"
+    parts = found.spread if found.slots == found.every else found.every
+    text = f"def taken(node):\n{found.lines}    return ({listed([*parts, ''])})"
     return _written("taken", text)
 
 
