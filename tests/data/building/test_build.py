@@ -74,7 +74,8 @@ def test_what_is_written_is_the_prepared_rows_whatever_the_way(pack):
     assert report.trained == (samples["labels"].flat != -100).sum()
     assert set(report.files) == set(Path("out").iterdir())
     for name, settings in {
-        "chunked": {"chunk_rows": 7}, "parallel": {"workers": 2, "chunk_rows": 20},
+        "chunked": {"chunk_rows": 7}, "parallel": {"workers": 2, "patience": 0, "chunk_rows": 20},
+        "later": {"workers": 2, "chunk_rows": 20},
         "kept": {"cache": "cache"}, "again": {"cache": "cache"},
     }.items():  # fmt: skip
         build("in.jsonl", f"{name}/a", prepare(), pack=pack, **settings)
@@ -95,7 +96,9 @@ def test_unpacked_again_they_are_the_samples():
 def test_dropped_rows_are_listed_with_their_number_and_reason():
     write_rows("in.jsonl", 50, bad=(3, 31))
     settings = {"pack": md.pack(256), "chunk_rows": 8}
-    report = md.build_dataset("in.jsonl", "out/a", prepare("drop"), workers=2, **settings)
+    report = md.build_dataset(
+        "in.jsonl", "out/a", prepare("drop"), workers=2, patience=0, **settings
+    )
     assert (report.rows_in, report.kept) == (50, 48)
     assert report.dropped == {"chat.missing_answer": 2}
     assert report.invalid == Path("out/a_invalid.jsonl")
@@ -117,7 +120,7 @@ def test_dropped_rows_are_listed_with_their_number_and_reason():
 def test_invalid_rows_are_an_error_else_and_leave_nothing():
     write_rows("in.jsonl", 50, bad=(31,))
     with pytest.raises(ValueError, match=r"in.jsonl line 32.*'output' is missing"):
-        md.build_dataset("in.jsonl", "out/a", prepare(), workers=2, chunk_rows=8)
+        md.build_dataset("in.jsonl", "out/a", prepare(), workers=2, patience=0, chunk_rows=8)
     assert list(Path("out").iterdir()) == []
 
 
@@ -252,7 +255,7 @@ def test_killed_in_the_middle_it_leaves_nothing_that_is_read():
         "        if stage == stop:\n"
         "            print('there', flush=True); sys.stdin.read()\n"
         "    md.build_dataset('in.jsonl', 'out/a', prepare(), pack=md.pack(256), workers=2,\n"
-        "                     chunk_rows=64, progress=progress)\n"
+        "                     patience=0, chunk_rows=64, progress=progress)\n"
     )
     Path("script.py").write_text(code)
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
@@ -279,7 +282,7 @@ def test_real_rows(shared):
     pack = md.pack(2048, pad_id=2)
     for workers in (1, 2):
         out = f"out{workers}/a"
-        report = md.build_dataset("in.json", out, function, pack=pack, workers=workers)
+        report = md.build_dataset("in.json", out, function, pack=pack, workers=workers, patience=0)
     assert bytes_of("out1/a") == bytes_of("out2/a")
     read = md.indexed.read("out1/a", verify=True)
     packed = {n: c.values.reshape(-1, 2048) for n, c in read.items()}

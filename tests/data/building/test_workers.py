@@ -2,17 +2,20 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import mfunc.data as md
+from mfunc.data.building import workers as workers_module
 from mfunc.data.building.workers import map_chunks
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -81,6 +84,38 @@ def test_chunks_are_taken_as_they_are_needed():
 
     for done, _ in enumerate(map_chunks(SHORT, given(), workers=2)):
         assert len(taken) <= done + 3
+
+
+def test_patience_lasts_for_so_long_and_changes_nothing(monkeypatch):
+    started = []
+    start = workers_module._started
+    monkeypatch.setattr(
+        workers_module, "_started", lambda *a: started.append(len(done)) or start(*a)
+    )
+    clock = iter(range(100))
+    monkeypatch.setattr(workers_module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    done = []
+    for each in map_chunks(SHORT, chunks(7), workers=2, patience=4):
+        done += [each]
+    assert started == [3]
+    assert done == list(map_chunks(SHORT, chunks(7)))
+
+
+def test_a_job_that_is_done_by_then_starts_no_workers(monkeypatch):
+    monkeypatch.setattr(workers_module, "_started", None)
+    alone = list(map_chunks(SHORT, chunks(7)))
+    assert list(map_chunks(SHORT, chunks(7), workers=2, patience=60)) == alone
+
+
+def test_what_cannot_be_sent_is_refused_also_by_the_patient():
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        list(map_chunks(lambda columns: columns, chunks(1), workers=2, patience=60))
+
+
+@pytest.mark.parametrize("patience", [-1, float("nan")])
+def test_a_wrong_patience_is_refused_at_once(patience):
+    with pytest.raises(ValueError, match="map_chunks: patience must be seconds >= 0, got"):
+        map_chunks(SHORT, [], workers=2, patience=patience)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

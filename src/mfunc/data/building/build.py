@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ def build_dataset(
     format: str = "indexed",
     sample: int | None = None,
     workers: int = 1,
+    patience: float = 4.0,
     chunk_rows: int = 1024,
     cache: PathLike | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -71,6 +73,8 @@ def build_dataset(
         no place for segments: `pack(S + 1, isolate=False)`).
       sample: only the first so many rows of the files.
       workers: processes that prepare; the result is the same.
+      patience: seconds for which this process prepares alone before it starts them: see
+        `map_chunks`.
       chunk_rows: rows that are prepared at once.
       cache: a folder where prepared samples are kept, under a key of all that they depend on.
       settings: more for the sidecar, which tells of `prepare` and `pack` anyway.
@@ -110,7 +114,8 @@ def build_dataset(
 
     def make(folder: Path) -> None:
         chunks = _first(read(files, chunk_rows=chunk_rows), sample)
-        _spill(folder, prepare, chunks, workers, progress)
+        mapped = partial(map_chunks, prepare, workers=workers, patience=patience)
+        _spill(folder, prepare, mapped, chunks, progress)
 
     with ExitStack() as stack:
         if cache is None:
@@ -171,7 +176,11 @@ def _with_limit(prepare: Callable[[Columns], Any], pack: Transform | None) -> An
 
 
 def _spill(
-    folder: Path, prepare: Any, chunks: Iterable[Columns], workers: int, progress: Progress | None
+    folder: Path,
+    prepare: Any,
+    mapped: Callable[[Iterable[Columns]], Iterator[tuple[Columns, Counts]]],
+    chunks: Iterable[Columns],
+    progress: Progress | None,
 ) -> None:
     """Prepare all chunks and write the samples, and which rows were dropped, into a folder."""
     strict = strict_form(prepare)
@@ -185,7 +194,7 @@ def _spill(
 
     def samples() -> Iterator[tuple[Columns, Counts]]:
         first = 0
-        for columns, counts in map_chunks(prepare, remembered(), workers=workers):
+        for columns, counts in mapped(remembered()):
             given = raw.popleft()
             if strict and any(".dropped." in name for name in counts):
                 dropped.extend(dropped_rows(strict, given, columns[ORIGIN], first))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing as mp
 import pickle
 import signal
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -30,7 +31,11 @@ class Worker(NamedTuple):
 
 
 def map_chunks(
-    transform: Callable[[Columns], Any], chunks: Iterable[Columns], *, workers: int = 1
+    transform: Callable[[Columns], Any],
+    chunks: Iterable[Columns],
+    *,
+    workers: int = 1,
+    patience: float = 0.0,
 ) -> Iterator[tuple[Columns, Counts]]:
     """Apply a transform to every chunk, in the order of the chunks.
 
@@ -44,12 +49,15 @@ def map_chunks(
       chunks: columns; the next one is taken when a worker is free.
       workers: processes that transform; with 1 it is this one. They are started anew, so a script
         that calls this needs `if __name__ == "__main__":`, as all of `multiprocessing` does.
+      patience: seconds for which this process transforms alone before it starts them. Each has to
+        import, load and learn what this one knows, so a short job is done sooner without.
 
     Returns:
       An iterator of (columns, counts), as `counted` gives them. When it is exhausted, closed or
       fails, no worker is left.
 
     Raises:
+      ValueError: for settings out of range.
       Exception: what the transform raises, as it is; results before it have come out by then.
       ChildProcessError: if a worker was killed.
 
@@ -65,7 +73,11 @@ def map_chunks(
       [4] 0
     """
     integer("map_chunks", "workers", workers, least=1)
-    return _here(transform, chunks) if workers == 1 else _elsewhere(transform, chunks, workers)
+    if not patience >= 0:
+        raise ValueError(f"map_chunks: patience must be seconds >= 0, got {patience!r}")
+    if workers == 1:
+        return _here(transform, chunks)
+    return _elsewhere(transform, iter(chunks), workers, patience)
 
 
 def _here(
@@ -76,10 +88,17 @@ def _here(
 
 
 def _elsewhere(
-    transform: Callable[[Columns], Any], chunks: Iterable[Columns], workers: int
+    transform: Callable[[Columns], Any], chunks: Iterator[Columns], workers: int, patience: float
 ) -> Iterator[tuple[Columns, Counts]]:
+    content = pickle.dumps(transform)  # first: what cannot be sent is refused whatever the time
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        chunk = next(chunks, None)
+        if chunk is None:
+            return
+        yield counted(transform, chunk)
     failed = None
-    with _started(transform, workers) as free:
+    with _started(content, workers) as free:
         busy: deque[Worker] = deque()
         for chunk, failed in _caught(chunks):
             if failed:
@@ -105,12 +124,11 @@ def _caught(chunks: Iterable[Columns]) -> Iterator[tuple[Columns, Exception | No
 
 
 @contextmanager
-def _started(transform: Any, workers: int) -> Iterator[deque[Worker]]:
+def _started(content: bytes, workers: int) -> Iterator[deque[Worker]]:
     """Processes that wait for chunks; gone at the end, whatever they are at."""
     context: Any = mp.get_context(METHOD)
     if METHOD == "forkserver":
         context.set_forkserver_preload([__name__])  # imported once, not by every worker
-    content = pickle.dumps(transform)
     started: list[Worker] = []
     try:
         for _ in range(workers):
