@@ -119,8 +119,7 @@ def build_dataset(
 
     with ExitStack() as stack:
         if cache is None:
-            folder = stack.enter_context(staged(prefix))
-            make(folder)
+            make(folder := stack.enter_context(staged(prefix)))
         else:
             folder = cached(cache_key(prepare, {"sample": sample}, files=files), cache, make)
         made = _told(packed_windows(folder, pack) if pack else windows(folder), progress)

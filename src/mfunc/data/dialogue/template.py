@@ -168,7 +168,8 @@ def render(
     check_turns(messages)
     system = _system(template, system, tools)
     answers = range(1, len(messages), 2)
-    trained = {"assistant": answers, "last": answers[-1:], "all": range(len(messages))}[train_on]
+    trained = range(len(messages)) if train_on == "all" else answers
+    trained = answers[-1:] if train_on == "last" else trained
     pieces: list[Piece] = []
     for i in range(0, len(messages), 2):
         here = len(pieces)
@@ -248,6 +249,10 @@ def _write(plan: Plan, places: Mapping[str, str], trained: bool = False) -> list
     for part in plan:
         if not isinstance(part, list):
             pieces.append(part)
+        elif len(part) == 3:  # one place, as almost always
+            before, place, after = part
+            if text := before + places.get(place, place) + after:
+                pieces.append(Piece(text, trained))
         elif text := "".join([places.get(each, each) for each in part]):
             pieces.append(Piece(text, trained))
     return pieces

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Iterable, Sequence
+from itertools import chain, compress, count
+from operator import not_
 from typing import Any
 
 import numpy as np
@@ -123,27 +124,29 @@ def _encode(
 ) -> tuple[Ragged, np.ndarray]:
     """Ids and labels of every row. A text that recurs is encoded once."""
     pieces = list(chain.from_iterable(rows))
-    texts = {piece.text: None for piece in pieces if not piece.special}
-    names = {piece.text: None for piece in pieces if piece.special}
-    names.update({piece.label: None for piece in pieces if piece.label})
+    # By columns, in dicts that C fills: loops over pieces would take as long as the tokenizer.
+    text, trained, special, label = zip(*pieces, strict=True) if pieces else ((),) * 4
+    plain, named = list(compress(text, map(not_, special))), list(compress(text, special))
+    texts = dict(zip(dict.fromkeys(plain), count()))
+    names = dict(zip(dict.fromkeys(chain(named, filter(None, label))), count(len(texts))))
     _refuse_surrogates(texts, rows, columns)
     flat_form = getattr(tokenizer, "encode_ragged", None)  # the same without an array a text
     encoded = (flat_form or tokenizer.encode)(list(texts))
     if len(encoded) != len(texts):
         raise ValueError(f"tokenize: {tokenizer!r} gave another number of results than of texts")
     table = encoded if flat_form else Ragged.from_rows(encoded, np.int32)
-    special = np.array([_token_id(tokenizer, name) for name in names], np.int32)
-    places = np.arange(1, len(special) + 1) + len(table.flat)
-    table = Ragged(np.concatenate([table.flat, special]), np.append(table.offsets, places))
-    number = {(text, False): i for i, text in enumerate(texts)}
-    number.update({(name, True): i for i, name in enumerate(names, start=len(texts))})
-    chosen = np.array([number[p.text, p.special] for p in pieces], np.int64)
+    single = np.array([_token_id(tokenizer, name) for name in names], np.int32)
+    places = np.arange(1, len(single) + 1) + len(table.flat)
+    table = Ragged(np.concatenate([table.flat, single]), np.append(table.offsets, places))
+    chosen, is_name = np.empty(len(pieces), np.int64), np.array(special, bool)
+    chosen[~is_name] = list(map(texts.__getitem__, plain))
+    chosen[is_name] = list(map(names.__getitem__, named))
     flat = table[chosen]
     ends = offsets_of([len(row) for row in rows])
-    trained = np.repeat(np.array([p.trained for p in pieces], bool), flat.lengths)
-    labels = np.where(trained, flat.values, np.int32(IGNORED_LABEL))
-    for i in (i for i, piece in enumerate(pieces) if piece.label and len(flat[i])):
-        labels[flat.offsets[i]] = table[number[pieces[i].label, True]][0]
+    learned = np.repeat(np.array(trained, bool), flat.lengths)
+    labels = np.where(learned, flat.values, np.int32(IGNORED_LABEL))
+    for i in (i for i, name in enumerate(label) if name and len(flat[i])):
+        labels[flat.offsets[i]] = table[names[label[i]]][0]
     ids = Ragged(flat.values, flat.offsets[ends])
     labels[ids.starts[ids.lengths > 0]] = IGNORED_LABEL
     return ids, labels
@@ -160,7 +163,7 @@ def _token_id(tokenizer: Any, name: str) -> int:
 
 
 def _refuse_surrogates(
-    texts: dict[str, None], rows: Sequence[Sequence[Piece]], columns: Columns
+    texts: Iterable[str], rows: Sequence[Sequence[Piece]], columns: Columns
 ) -> None:
     """Half of a UTF-16 pair is no character; JSON can spell one, no tokenizer can encode it."""
     try:
