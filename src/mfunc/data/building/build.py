@@ -108,8 +108,7 @@ def build_dataset(
     """
     began = time.perf_counter()
     prefix = _checked(prefix, pack, format, sample)
-    files = files_of(path)
-    prepare = _with_limit(prepare, pack)
+    files, prepare = files_of(path), _with_limit(prepare, pack)
     told = {**(settings or {}), "prepare": prepare, "pack": pack, "files": [f.name for f in files]}
 
     def make(folder: Path) -> None:
