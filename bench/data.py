@@ -1,9 +1,10 @@
 """Files to packed token files: tokens by CPU second, peak memory, and the same for others.
 
-    python bench/data.py --data alpaca.json tokenizer.model [--peers-python PYTHON]
+    python bench/data.py --data alpaca.json tokenizer.model [--peers-python PYTHON] [--rounds 3]
 
-CPU seconds and peak memory are those of the process and all it starts. The second line is the same
-on ten times the rows: memory is flat. MindSpeed-LLM's numbers were measured once, with 5,000 rows
+CPU seconds and peak memory are those of the process and all it starts; medians of rounds in which
+they take turns. The second line is the same on ten times the rows: each process needs no more, but
+there workers are started. MindSpeed-LLM's numbers were measured once, with 5,000 rows
 of Alpaca's kind and one worker; TRL's pipeline runs in the Python that has it.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -64,6 +66,7 @@ def main() -> None:
     parser.add_argument("--data", nargs=2, metavar=("FILE", "TOKENIZER"))
     parser.add_argument("--peers-python", metavar="PYTHON", help="a Python with trl and datasets")
     parser.add_argument("--seq-length", default="2048")
+    parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     if args.data is None:  # as `make bench` calls it
         print("nothing measured: it needs --data FILE TOKENIZER")
@@ -83,10 +86,15 @@ def main() -> None:
         runs["ours, x 10"] = [*ours, f"{folder}/b", "--input", str(large)]
         if args.peers_python:
             runs["TRL"] = [args.peers_python, str(TRL), data, tokenizer, args.seq_length]
-        for name, command in runs.items():
-            out, cpu, peak, seconds = watch(command)
-            told = next(line for line in out.splitlines() if line.startswith("tokens "))
+        measured: dict[str, list[tuple[str, float, float, float]]] = {name: [] for name in runs}
+        for _ in range(args.rounds):
+            for name, command in runs.items():
+                measured[name].append(watch(command))
+        for name, rounds in measured.items():
+            told = next(line for line in rounds[0][0].splitlines() if line.startswith("tokens "))
             tokens = int(told.split()[1].replace(",", ""))
+            columns = list(zip(*rounds, strict=True))[1:]
+            cpu, peak, seconds = (statistics.median(column) for column in columns)
             print(
                 f"{name:14s}{tokens:14,d}{cpu:8.2f}{tokens / cpu:15,.0f}"
                 f"{tokens / cpu / MINDSPEED[0]:13.1f}{peak:9.0f}{seconds:9.1f}"
