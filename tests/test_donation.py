@@ -54,6 +54,19 @@ def test_the_same_numbers_as_without_over_many_calls():
     assert step.compiles() == 1
 
 
+def doubled(state):
+    return tree.map(lambda x: x + x, state)
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (0, 2), (), (1,)])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "float64", "int64", "int8", "uint32"])
+def test_states_of_every_shape_and_dtype(shape, dtype):
+    """The number that the caller waits for is a part of the smallest leaf, if it has any."""
+    step = jit(doubled, donate_argnums=0)
+    state = step(step({"w": np.ones(shape, dtype), "none": np.ones((0,), dtype)}))
+    assert_close(state, {"w": np.full(shape, 4, dtype), "none": np.ones((0,), dtype)})
+
+
 def test_the_memory_stays_and_the_tree_is_new():
     step = jit(advance, donate_argnums=0)
     state, _ = step(fresh(), number(0))

@@ -260,11 +260,10 @@ def write_finish(home: Home, seen: Seen, out: Opened, found: Sequence[int | None
     # A graph whose results are all constants is not run, so one result is not. It is the one that
     # the caller waits for: a number that is read when the kernels that overwrite are done.
     there = [i for i, leaf in enumerate(leaves) if _is_there(leaf)]
-    among = there or range(len(home.parameters))
-    small = min(among, key=lambda i: math.prod(home.parameters[i].shape))
-    shape = home.parameters[small].shape
-    last = f"part(home[{small}], {(0,) * len(shape)}, {(1,) * len(shape)})"
-    last = last if shape else f"home[{small}]"
+    sizes = [math.prod(parameter.shape) for parameter in home.parameters]
+    small = min(there or range(len(sizes)), key=lambda i: sizes[i] or math.inf)
+    axes = len(home.parameters[small].shape) if sizes[small] else 0  # of nothing there is no part
+    last = f"part(home[{small}], {(0,) * axes}, {(1,) * axes})" if axes else f"home[{small}]"
     last = f"depend({last}, ({listed([*written, ''])}))" if written else last
     rest.append(f"identity({last})")
     body = "\n".join([*lines, f"    return ({listed([*rest, ''])})"])
