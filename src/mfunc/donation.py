@@ -154,8 +154,7 @@ def hand_out(home: Home, given: Sequence[Any]) -> list[Tensor]:
     """Return new holders after a step; whoever held the home before is dead."""
     for leaf in given:
         _kill(leaf)
-    make = Tensor._make_subclass
-    new = [make(Resident, parameter) for parameter in home.parameters]
+    new = [Tensor._make_subclass(Resident, parameter) for parameter in home.parameters]
     home.holders[:] = map(weakref.ref, new)
     return new
 

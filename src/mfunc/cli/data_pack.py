@@ -51,13 +51,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("--segment-multiple", type=int, metavar="N", help="every sample ends at a multiple of N")
     add("--seed", type=int, metavar="N", help="samples and rows in an order by chance")
     add("--format", default="indexed", metavar="NAME", help="indexed (default) or mindrecord")
-    add(
-        "--workers",
-        type=int,
-        default=1,
-        metavar="N",
-        help="processes that tokenize, if it takes more than seconds",
-    )
+    add("--workers", type=int, default=1, metavar="N",
+        help="processes that tokenize, from the fifth second on; default 1")  # fmt: skip
     add("--cache-dir", metavar="PATH", help="where tokenized samples are kept for the next time")
     add("--sample", type=int, metavar="N", help="only the first N rows")
 

@@ -113,7 +113,7 @@ def build_dataset(
 
     def make(folder: Path) -> None:
         chunks = _first(read(files, chunk_rows=chunk_rows), sample)
-        mapped = partial(map_chunks, prepare, workers=workers, patience=patience)
+        mapped = partial(map_chunks, workers=workers, patience=patience)
         _spill(folder, prepare, mapped, chunks, progress)
 
     with ExitStack() as stack:
@@ -176,7 +176,7 @@ def _with_limit(prepare: Callable[[Columns], Any], pack: Transform | None) -> An
 def _spill(
     folder: Path,
     prepare: Any,
-    mapped: Callable[[Iterable[Columns]], Iterator[tuple[Columns, Counts]]],
+    mapped: Callable[[Any, Iterable[Columns]], Iterator[tuple[Columns, Counts]]],
     chunks: Iterable[Columns],
     progress: Progress | None,
 ) -> None:
@@ -192,7 +192,7 @@ def _spill(
 
     def samples() -> Iterator[tuple[Columns, Counts]]:
         first = 0
-        for columns, counts in mapped(remembered()):
+        for columns, counts in mapped(prepare, remembered()):
             given = raw.popleft()
             if strict and any(".dropped." in name for name in counts):
                 dropped.extend(dropped_rows(strict, given, columns[ORIGIN], first))
